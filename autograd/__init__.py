@@ -1,0 +1,10 @@
+"""A tiny reverse-mode autograd engine on NumPy.
+
+Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), nn, optim; debug and graph look inside.
+"""
+from . import fused, nn, ops, optim
+from .debug import detect_nan
+from .gradcheck import GradcheckError, gradcheck
+from .primitive import OPS, no_grad, op
+from .tensor import Tensor
+from .transforms import grad, hessian, hvp, jacobian, value_and_grad

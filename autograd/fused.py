@@ -1,0 +1,97 @@
+"""Ops that exist for speed or stability, each with its twin: the plain composition that it equals.
+
+    (1)  linear:                 y = φ(x W + b)                                              [fused.linear]
+    (2)  bernoulli_nll:          −ln Π σ(l)ˣ (1 − σ(l))¹⁻ˣ = Σ softplus(l) − x l             [fused.bernoulli-nll]
+    (3)  gaussian_nll:           −ln N(x; μ, σ²) = ½ Σ ln 2π + ln σ² + (x − μ)² / σ²         [fused.gaussian-nll]
+    (4)  gaussian_kl:            KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ μ² + σ² − 1 − ln σ²            [fused.gaussian-kl]
+    (5)  softmax_cross_entropy:  −ln softmax(l)_c = ln Σ exp(l) − l_c                        [fused.softmax-cross-entropy]
+
+Sums run over the last axis, so (B, D) gives (B,), in nats. The twin is the oracle of the op's tests, and what second
+and higher derivatives go through: a VJP that uses a saved residual could not know how that depends on the inputs.
+"""
+import math
+
+import numpy as np
+
+from . import kernels, ops
+from .primitive import op
+
+LOG_2PI = math.log(2 * math.pi)
+
+# Activations that `linear` can fuse: in place on its output, and the derivative as a function of that output.
+ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
+               "relu": (lambda y: np.maximum(y, 0, out=y), lambda g, y: g * (y > 0)),
+               "tanh": (lambda y: np.tanh(y, out=y), lambda g, y: g * (1 - y * y)),
+               "sigmoid": (lambda y: ops.sigmoid.forward(y, out=y), lambda g, y: g * y * (1 - y))}
+
+
+def _linear(x, w, b, activation=None):
+    """φ(x W + b): x (..., in), w (in, out), b (out,) or None, activation None, "relu", "tanh" or "sigmoid"."""
+    y = np.matmul(x, w)
+    if b is not None:
+        y += b
+    return ACTIVATIONS[activation][0](y)                                                   # (1)
+
+
+def _linear_vjp(g, x, w, y, activation, needs):
+    g = ACTIVATIONS[activation][1](g, y)
+    flat = g.reshape(-1, g.shape[-1])
+    return (needs[0] and g @ w.T, needs[1] and x.reshape(-1, x.shape[-1]).T @ flat, needs[2] and flat.sum(axis=0))
+
+
+def _linear_twin(x, w, b, activation=None):
+    y = x @ w if b is None else x @ w + b
+    return getattr(ops, activation)(y) if activation else y
+
+
+def _bernoulli_nll(logits, x):
+    """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
+    logits, x = (np.ascontiguousarray(v) for v in np.broadcast_arrays(logits, x))
+    e = np.exp(-np.abs(logits))
+    nll, residual = np.empty_like(logits), np.empty_like(logits)
+    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, e, np.log(1 + e), nll, residual)))     # (2)
+    return nll.sum(axis=-1), residual
+
+
+def _gaussian_nll(x, mu, logvar):
+    """−ln N(x; mu, exp(logvar)): arguments (..., D) or broadcast to that; returns (...,) nats."""
+    z2 = (x - mu) ** 2 * np.exp(-logvar)
+    return 0.5 * np.sum(LOG_2PI + logvar + z2, axis=-1)                                    # (3)
+
+
+def _gaussian_nll_vjp(g, x, mu, logvar):
+    g, w, r = g[..., None], np.exp(-logvar), x - mu
+    gx = g * r * w
+    return gx, -gx, 0.5 * g * (1 - r * r * w)
+
+
+def _gaussian_kl(mu, logvar):
+    """KL(N(mu, exp(logvar)) ‖ N(0, 1)): (..., D) each; returns (...,) nats. expm1 keeps the digits near 0."""
+    return 0.5 * np.sum(mu * mu + np.expm1(logvar) - logvar, axis=-1)                      # (4)
+
+
+def _softmax_cross_entropy(logits, labels):
+    """−ln softmax(logits)[labels]: logits (..., K), labels (...,) integers in [0, K); returns (...,) nats."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels must be integers of shape {logits.shape[:-1]}, not {labels.dtype} of {labels.shape}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[-1]:
+        raise ValueError(f"labels must be in [0, {logits.shape[-1]}), got {labels.min()} to {labels.max()}")
+    log_p = ops.log_softmax.forward(logits)
+    return -np.take_along_axis(log_p, labels[..., None], -1)[..., 0], log_p                # (5)
+
+
+def _softmax_cross_entropy_vjp(g, residual, labels):
+    g = g[..., None]
+    return g * np.exp(residual) - np.where(np.arange(residual.shape[-1]) == np.asarray(labels)[..., None], g, 0)
+
+
+linear = op(_linear, joint=_linear_vjp, twin=_linear_twin)
+bernoulli_nll = op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, lambda g, logits: -g[..., None] * logits,
+                   residual=True, twin=lambda logits, x: ops.sum(ops.softplus(logits) - x * logits, axis=-1))
+gaussian_nll = op(_gaussian_nll, joint=_gaussian_nll_vjp, twin=lambda x, mu, logvar: 0.5 * ops.sum(
+    LOG_2PI + logvar + ops.square(x - mu) / ops.exp(logvar), axis=-1))
+gaussian_kl = op(_gaussian_kl, lambda g, mu: g[..., None] * mu, lambda g, logvar: 0.5 * g[..., None] * np.expm1(logvar),
+                 twin=lambda mu, logvar: 0.5 * ops.sum(ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
+softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits, labels:
+                           -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])

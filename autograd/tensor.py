@@ -1,0 +1,242 @@
+"""Reverse-mode automatic differentiation: what a Tensor is, and the walk backwards.
+
+A Tensor is an ndarray that remembers the operation it came from. Each operation knows one vector-Jacobian product
+(VJP) per argument (see primitive.py and the table in ops.py), and `pull` applies the chain rule from the end to the
+start:
+
+    (1)  y = f(x₁, ..., xₙ):  ∂L/∂xᵢ += (∂y/∂xᵢ)ᵀ ∂L/∂y                                      [engine.vjp]
+    (2)  ⟨u, J v⟩ = ⟨Jᵀu, v⟩ for all u and v                                                 [engine.adjoint]
+    (3)  a broadcast to b:  ∂L/∂a = ∂L/∂b summed over the axes along which a was repeated     [engine.broadcast]
+    (4)  f = ½ xᵀA x:  ∇f = ½ (A + Aᵀ) x,  ∇²f = ½ (A + Aᵀ)                                  [engine.double-backward]
+
+A graph is made of Nodes, never of Tensors: a node knows the nodes it came from and those arrays that its VJPs name.
+Nothing else is kept alive, and since no node knows a Tensor there is no cycle: the last reference frees it all. A node
+is younger than its parents, so descending serial numbers are a topological order.
+
+In a plain backward pass VJPs get ndarrays and are plain NumPy. When the derivative is itself to be differentiated
+(`lift=True`) the same VJPs get Tensors, whose operators and NumPy protocols record a new graph: one table serves
+derivatives of every order.
+
+A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters 3 and 6.
+"""
+from itertools import count
+from operator import attrgetter
+
+import numpy as np
+
+NUMPY = {}                                   # NumPy function -> the primitive that stands in for it
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_serial, _by_serial = count(), attrgetter("serial")
+
+
+class mode:
+    """What ops do besides computing. Set by no_grad() and detect_nan()."""
+    recording = True
+    watch = None                             # called with (array, op, input arrays, node)
+
+
+class Node:
+    """One application of a primitive: where its output came from, and what its VJPs name."""
+    __slots__ = ("op", "parents", "saved", "shape", "dtype", "serial", "g", "site")
+
+    def __init__(self, op, parents, saved, shape, dtype):
+        self.op, self.parents, self.saved, self.shape, self.dtype = op, parents, saved, shape, dtype
+        self.serial = next(_serial)
+
+
+class Leaf(Node):
+    """Where the walk back ends, and where `backward` leaves the gradient."""
+    __slots__ = ("grad", "stale")
+
+    def __init__(self, shape, dtype, grad=None):
+        super().__init__(None, (), (), shape, dtype)
+        self.grad, self.stale = grad, False
+
+
+class Tensor:
+    """A float32 or float64 array that can be differentiated: `Tensor(data, requires_grad=False, dtype=None)`.
+
+    Copies `data`; integers and booleans become float64, other dtypes raise ValueError. `.data` is the ndarray; `.grad`,
+    on leaves, the ndarray that `backward` accumulates, or None. A Tensor is immutable: only optimizers and loaders
+    write, by `assign`. Comparisons and other questions without a derivative return ndarrays.
+    """
+    __slots__ = ("data", "node", "__weakref__")
+
+    def __init__(self, data, requires_grad=False, dtype=None):
+        data = np.array(data, dtype)
+        if data.dtype.kind in "biu":
+            data = data.astype(np.float64)
+        if data.dtype not in FLOATS:
+            raise ValueError(f"a Tensor holds float32 or float64, not {data.dtype}")
+        self.data = data
+        self.node = Leaf(data.shape, data.dtype) if requires_grad else None
+
+    shape, ndim, size, dtype = (property(attrgetter("data." + name)) for name in ("shape", "ndim", "size", "dtype"))
+    requires_grad = property(lambda self: self.node is not None)
+    grad = property(lambda self: getattr(self.node, "grad", None))
+
+    @grad.setter
+    def grad(self, g):
+        if not isinstance(self.node, Leaf):
+            raise ValueError("only a leaf that requires a gradient has a .grad to set")
+        if g is not None and (np.shape(g), np.asarray(g).dtype) != (self.shape, self.dtype):
+            raise ValueError(f"this .grad is {self.dtype} of shape {self.shape}, "
+                             f"not {np.asarray(g).dtype} of shape {np.shape(g)}")
+        self.node.grad = g
+
+    def assign(self, value=None):
+        """Overwrite `.data` in place; without a value: say that it has been done. Graphs made before will notice."""
+        if value is not None:
+            if np.shape(value) != self.shape:
+                raise ValueError(f"cannot assign an array of shape {np.shape(value)} to a Tensor of shape {self.shape}")
+            self.data[...] = value
+        if isinstance(self.node, Leaf):
+            self.node.stale, self.node = True, Leaf(self.shape, self.dtype, self.node.grad)
+
+    def detach(self):
+        """The same data as a constant."""
+        return wrap(self.data)
+
+    def item(self):
+        return self.data.item()
+
+    def backward(self, gradient=None):
+        """Add d(self)/d(leaf), weighted by `gradient` (default 1, for one element only), to the `.grad` of each leaf.
+
+        Frees the graph. Raises ValueError if there is none or `gradient` has another shape, RuntimeError if a backward
+        has freed it or a parameter has changed since the forward pass.
+        """
+        if self.node is None:
+            raise ValueError("backward() on a constant: nothing that it was computed from requires a gradient")
+        if gradient is None and self.size != 1:
+            raise ValueError(f"backward() of shape {self.shape}: only one element can do without a `gradient`")
+        g = np.ones(self.shape, self.dtype) if gradient is None else np.array(gradient, self.dtype)
+        if g.shape != self.shape:
+            raise ValueError(f"`gradient` has shape {g.shape}, the Tensor {self.shape}")
+        for leaf, g in pull(self.node, g, free=True).items():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+    def __array__(self, dtype=None, copy=None):
+        if copy or dtype is not None and np.dtype(dtype) != self.dtype:
+            return np.array(self.data, dtype)
+        view = self.data.view()
+        view.flags.writeable = False
+        return view
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method == "__call__" and not kwargs:
+            return self.__array_function__(ufunc, (), inputs, kwargs)
+        raise TypeError(f"np.{ufunc.__name__} of a Tensor takes no out, where, dtype or .{method}: see autograd.ops")
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function in NUMPY:
+            return NUMPY[function](*args, **kwargs)
+        if function in QUESTIONS:
+            return function(*map(_data, args), **kwargs)
+        raise TypeError(f"np.{function.__name__} has no derivative here: see autograd.ops, or use .data")
+
+    def __len__(self):
+        return len(self.data)
+
+    def __float__(self):
+        return float(self.data)
+
+    def __bool__(self):
+        return bool(self.data)
+
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        op = self.node and self.node.op
+        origin = "" if self.node is None else f", op={op.__name__}" if op else ", requires_grad=True"
+        return f"Tensor({np.array2string(self.data, prefix='Tensor(', separator=', ')}, dtype={self.dtype}{origin})"
+
+
+# What NumPy may be asked about a Tensor though the answer has no derivative: it is no real number, or not its values.
+QUESTIONS = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf,
+             np.isfinite, np.isclose, np.allclose, np.array_equal, np.shape, np.ndim, np.size, np.argmax, np.argmin,
+             np.argsort, np.ones_like, np.zeros_like, np.empty_like, np.full_like}
+
+
+def _data(x):
+    return x.data if isinstance(x, Tensor) else x
+
+
+def wrap(data, node=None):
+    """A Tensor around an ndarray, unchecked and uncopied."""
+    t = object.__new__(Tensor)
+    t.data, t.node = data, node
+    return t
+
+
+def pull(root, g, wrt=(), lift=False, free=False):
+    """The chain rule from node `root`, with cotangent `g`, back to the nodes `wrt` or, without them, to all leaves.
+
+    Returns {node: cotangent}. With `lift`, cotangents are Tensors that can be differentiated again. With `free`, the
+    graph is given up on the way. No node older than the oldest of `wrt` can depend on it, so none is visited.
+    """
+    kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
+    since = min((node.serial for node in wrt), default=-1)
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        node.g = None
+        if node.op is None:
+            if node.stale:
+                raise RuntimeError(f"a parameter of shape {node.shape} was changed between forward and backward")
+        elif node.saved is None:
+            raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
+        elif node not in wrt:
+            for p in node.parents:
+                if p is not None and p not in seen and p.serial >= since:
+                    seen.add(p)
+                    stack.append(p)
+    root.g, ends = g, {}
+    for node in sorted(seen, key=_by_serial, reverse=True):
+        op, g, node.g = node.op, node.g, None
+        if op is None or node in wrt:
+            ends[node] = g
+            continue
+        saved = _lift(node) if lift else node.saved
+        joint = _pull_twin(node, saved, g) if lift and op.twin else op.joint and op.joint(g, saved)
+        for i, p in enumerate(node.parents):
+            if p is None or p.serial < since:
+                continue
+            gp = joint[i] if joint else op.vjps[i](g, saved)                               # (1)
+            if gp.__class__ is not kind:
+                gp = cast(gp)
+            if gp.shape != p.shape:
+                gp = _unbroadcast(gp, p.shape)
+            if gp.dtype is not p.dtype and gp.dtype != p.dtype:
+                gp = gp.astype(p.dtype)
+            if mode.watch:
+                mode.watch(_data(gp), op, (), node)
+            if p.g is not None:
+                p.g = p.g + gp
+            elif p.op is None and not lift and (gp is g or gp.base is not None):
+                p.g = gp.copy()                        # a leaf keeps what it gets, so it must not be shared
+            else:
+                p.g = gp
+        if free:
+            node.saved, node.parents = None, ()
+    return ends
+
+
+def _unbroadcast(g, shape):
+    extra = g.ndim - len(shape)
+    repeated = (i for i, n in enumerate(shape, extra) if n == 1 != g.shape[i])
+    return g.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(shape)            # (3)
+
+
+def _lift(node):
+    """What `node` saved, as Tensors that know where they came from."""
+    return [v if n is None or v is None else wrap(v, n)
+            for v, n in zip(node.saved, (node, *node.parents))] + [node.saved[-1]]
+
+
+def _pull_twin(node, saved, g):
+    """The cotangents of a fused op's arguments by way of its twin, which any order can differentiate."""
+    inputs = [NUMPY[np.positive](x) if isinstance(x, Tensor) else x for x in saved[1:-1]]
+    y = node.op.twin(*inputs, **{k: v for k, v in saved[-1].items() if k not in ("residual", "shapes", "needs")})
+    ends = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
+    return [isinstance(x, Tensor) and ends.get(x.node) for x in inputs]

@@ -1,0 +1,111 @@
+"""Derivatives as functions of functions, of any order: they nest.
+
+    (1)  grad f = ∇f,  jacobian F = ∂F/∂x,  hessian f = ∂(∇f)/∂x          [transforms.hessian]
+    (2)  hvp f (x, v) = ∇²f(x) v = ∇ₓ ⟨∇f(x), v⟩                          [transforms.hvp]
+
+Arguments are ndarrays, numbers or Tensors. The result is an ndarray, unless something outside still traces it: a Tensor
+given as argument, or a parameter that f closes over. Then it is a Tensor that can itself be differentiated, so that
+the loss of a gradient penalty or of score matching needs nothing special.
+B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 1994, for (2).
+"""
+from functools import wraps
+
+import numpy as np
+
+from . import ops
+from .primitive import _recording
+from .tensor import Leaf, Tensor, pull, wrap
+
+
+def grad(f, argnums=0):
+    """The gradient of a scalar function f in its argument `argnums` (a tuple gives a tuple). Zero for a constant."""
+    return _named(f, "grad", lambda *args: value_and_grad(f, argnums)(*args)[1])
+
+
+def value_and_grad(f, argnums=0):
+    """`(f(x), grad(f)(x))` from one evaluation. Raises ValueError unless f returns one number."""
+    def both(*args):
+        y, inputs, lift = _trace(f, args, argnums)
+        if np.size(y) != 1:
+            raise ValueError(f"grad: {_name(f)} must return one number, not shape {np.shape(y)}: use jacobian")
+        gs = _pull(y, np.ones(np.shape(y)), inputs, lift)                                  # (1)
+        return _value(y, lift), gs if isinstance(argnums, tuple) else gs[0]
+    return _named(f, "value_and_grad", both)
+
+
+def jacobian(f, argnum=0):
+    """∂f/∂x, of shape `f(x).shape + x.shape`: one backward pass for each element of f(x)."""
+    def matrix(*args):
+        y, inputs, lift = _trace(f, args, argnum)
+        basis = np.eye(np.size(y)).reshape(-1, *np.shape(y))
+        rows = [_pull(y, e, inputs, lift)[0] for e in basis]                               # (1)
+        shape = np.shape(y) + inputs[0].shape
+        return ops.reshape(ops.stack(rows), shape) if rows else np.zeros(shape)
+    return _named(f, "jacobian", matrix)
+
+
+def hessian(f, argnum=0):
+    """∇²f of a scalar function, of shape `x.shape + x.shape`."""
+    return _named(f, "hessian", jacobian(grad(f, argnum), argnum))                         # (1)
+
+
+def hvp(f):
+    """The Hessian-vector product `hvp(f)(x, v)`, of the shape of x, at the cost of a few gradients."""
+    return _named(f, "hvp", lambda x, v: grad(lambda x: ops.sum(ops.multiply(grad(f)(x), v)))(x))   # (2)
+
+
+def _trace(f, args, argnums):
+    """f(*args) with fresh inputs in the places `argnums`, and whether anything older still traces the result."""
+    places = argnums if isinstance(argnums, tuple) else (argnums,)
+    with _recording(True):
+        inputs = [_fresh(args[i]) for i in places]
+        y = f(*[inputs[places.index(i)] if i in places else a for i, a in enumerate(args)])
+    return y, inputs, any(x.node.op for x in inputs) or _outside(y, inputs)
+
+
+def _fresh(x):
+    if isinstance(x, Tensor) and x.requires_grad:
+        return ops.positive(x)
+    x = Tensor(x)
+    return wrap(x.data, Leaf(x.shape, x.dtype))
+
+
+def _outside(y, inputs):
+    """Whether y depends on a node made before the inputs."""
+    since = min(x.node.serial for x in inputs)
+    stack = [y.node] if isinstance(y, Tensor) and y.requires_grad else []
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.serial < since:
+            return True
+        new = [p for p in node.parents if p is not None and p not in seen]
+        seen.update(new)
+        stack += new
+    return False
+
+
+def _pull(y, g, inputs, lift):
+    wrt = {x.node for x in inputs}
+    known = {}
+    if isinstance(y, Tensor) and y.requires_grad and y.node.serial >= min(n.serial for n in wrt):
+        g = g.astype(y.dtype)
+        with _recording(lift):
+            known = pull(y.node, wrap(g) if lift else g, wrt, lift)
+    zero = lambda x: wrap(np.zeros(x.shape, x.dtype)) if lift else np.zeros(x.shape, x.dtype)
+    gs = [known[x.node] if x.node in known else zero(x) for x in inputs]
+    return tuple(gs if lift else map(np.copy, gs))
+
+
+def _value(y, lift):
+    return y if lift else np.asarray(y.data if isinstance(y, Tensor) else y)
+
+
+def _name(f):
+    return getattr(f, "__name__", repr(f))
+
+
+def _named(f, transform, g):
+    g = wraps(f)(g) if callable(f) else g
+    g.__name__ = f"{transform}({_name(f)})"
+    return g
