@@ -1,0 +1,57 @@
+"""The ledger: each test marked `equation` reports what it measured against which bound, and pytest prints it at the end."""
+import importlib
+import os
+
+import numpy as np
+import pytest
+
+from . import ledger
+
+MEASURED = {}                                # id -> the worst value that any of its tests measured
+
+
+def pytest_addoption(parser):
+    parser.addoption("--equations", action="store_true", help="rewrite EQUATIONS.md with what this run measures")
+
+
+@pytest.fixture
+def measure(request):
+    """`measure(value)` enters an error, or a distance in standard errors, in the ledger and asserts that it is within the bound."""
+    mark = ledger.read_mark(request.node.get_closest_marker("equation"))
+
+    def enter(value):
+        value = float(np.max(np.abs(value)))
+        MEASURED[mark.id] = max(MEASURED.get(mark.id, 0.0), value) if value == value else value
+        assert value <= mark.bound, f"{mark.id}: measured {value:.3g}, bound {mark.bound:.3g}"
+    return enter
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def oracle():
+    """`oracle("torch")` imports a peer, or skips; in CI its absence is a failure."""
+    def load(name):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            if os.environ.get("CI"):
+                pytest.fail(f"CI must have the oracle extra: no {name}")
+            pytest.skip("needs the oracle extra")
+    return load
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("--equations") and exitstatus == 0:
+        ledger.write(MEASURED)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if MEASURED:
+        terminalreporter.section("the ledger")
+        for line in ledger.table(MEASURED):
+            terminalreporter.write_line(line)
