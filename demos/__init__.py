@@ -1,0 +1,18 @@
+"""One demo a post: `python -m demos` lists them."""
+import argparse
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def options(name: str) -> argparse.Namespace:
+    """The command line that all demos share: --quick, --out, --seed. Run cell by cell in an editor, the defaults."""
+    parser = argparse.ArgumentParser(prog=f"python -m demos {name}")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that everything works")
+    parser.add_argument("--out", type=Path, default=Path("out") / name, help="folder for the figures (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the one random generator (default: %(default)s)")
+    args = parser.parse_args(sys.argv[1:] if sys.argv[0].endswith(f"{name}.py") and "ipykernel" not in sys.modules else [])
+    if args.seed < 0:
+        parser.error(f"--seed must not be negative, got {args.seed}")
+    return args

@@ -84,13 +84,12 @@ def _citing(text, number):
 
 def table(measured) -> list[str]:
     """The ledger as pytest prints it: identity, measured, bound, margin."""
-    rows = {mark.id: mark for mark, _ in marks() if mark.id in measured}
-    width = max(map(len, rows))
-    lines = [f"{'identity':{width}}  measured     bound    margin"]
-    for mark in sorted(rows.values()):
-        value = measured[mark.id]
-        margin = f"{mark.bound / value:9.1f}x" if value else "    exact"
-        lines.append(f"{mark.id:{width}}  {value:8.1e}  {mark.bound:8.1e} {margin}")
+    found = [(mark, measured[mark.id, test]) for mark, test in sorted(marks()) if (mark.id, test) in measured]
+    width = max(len(mark.id) for mark, _ in found)
+    lines = [f"{'identity':{width}}  kind  measured     bound     margin"]
+    for mark, value in found:
+        margin = f"{mark.bound / value:10.3g}" if value else "     exact"
+        lines.append(f"{mark.id:{width}}   {mark.kind}    {value:8.1e}  {mark.bound:8.1e} {margin}")
     return lines
 
 
@@ -109,7 +108,7 @@ def write(measured):
         if group != (group := row[0].partition(".")[0]):
             lines += [f"\n## {group}\n", "| id | equation | computed in | test | kind | bound | measured |",
                       "| --- | --- | --- | --- | --- | --- | --- |"]
-        value = measured.get(row[0])
+        value = measured.get((row[0], row[3]))
         lines.append(_line([*row, "" if value is None else f"{value:.1e}"]))
     (ROOT / "EQUATIONS.md").write_text("\n".join(lines) + "\n")
 

@@ -1,0 +1,33 @@
+"""python -m demos NAME [--quick] [--out DIR] [--seed S]; without a name, what there is and how long it takes."""
+import ast
+import runpy
+import sys
+
+from . import FOLDER
+
+
+def listing() -> str:
+    """A line a demo: its name, its time, and the first line of its docstring."""
+    lines = ["python -m demos NAME [--quick] [--out DIR] [--seed S]", ""]
+    for path in sorted(FOLDER.glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text())
+        time = next(ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "TIME")
+        lines.append(f"  {path.stem:12} {time:24} {ast.get_docstring(tree).splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(listing())
+        return 0
+    name = argv[0]
+    if not name.isidentifier() or name.startswith("_") or not (FOLDER / f"{name}.py").exists():
+        print(f"there is no demo {name!r}:\n\n{listing()}", file=sys.stderr)
+        return 2
+    sys.argv = [f"{name}.py", *argv[1:]]
+    runpy.run_module(f"demos.{name}", run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

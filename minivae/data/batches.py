@@ -1,0 +1,75 @@
+"""Minibatches: images stay as they are stored, and become floats one batch at a time.
+
+    (1)  dynamic binarisation:  xⱼ ~ Bernoulli(vⱼ / 255), drawn anew each time an image is seen   [data.binarisation]
+
+For bytes v, (1) is u < v with u uniform on {0, ..., 254}: exact, and cheaper than a float for every pixel.
+Salakhutdinov and Murray, ICML 2008, introduced binarised MNIST; a fixed draw (`binarise`) makes test sets comparable.
+"""
+from typing import Iterator
+
+import numpy as np
+
+ROWS = 4096                                  # rows looked at or drawn at once, so that large data stay where they are
+
+
+class Batches:
+    """`for x in batches(rng)`: all of `data` once, shuffled, `batch_size` at a time; with labels, pairs (x, y).
+
+    data      (N, ...) uint8, scaled to [0, 1]; or bool, or float32 or float64, taken as they are
+    binarise  draw every pixel from (1), anew each time; needs uint8
+    labels    (N,) or (N, ...), handed out beside the images, unchanged
+
+    A batch is (B, D), float32 (float64 if the data are); the last one of an epoch may be smaller. Raises ValueError for
+    empty data, NaN or inf, and a batch larger than the data.
+    """
+
+    def __init__(self, data: np.ndarray, batch_size: int, *, binarise: bool = False, labels: np.ndarray | None = None):
+        check_data(data)
+        if not 1 <= batch_size <= len(data):
+            raise ValueError(f"batch_size must be from 1 to {len(data)}, the number of examples, not {batch_size}")
+        if binarise and data.dtype != np.uint8:
+            raise ValueError(f"dynamic binarisation reads bytes as probabilities, and these data are {data.dtype}")
+        if labels is not None and len(labels) != len(data):
+            raise ValueError(f"{len(data)} examples have {len(labels)} labels")
+        self.data, self.batch_size, self.binarise, self.labels = data, batch_size, binarise, labels
+
+    def __len__(self):
+        """How many batches make an epoch."""
+        return -(-len(self.data) // self.batch_size)
+
+    def __call__(self, rng: np.random.Generator) -> Iterator:
+        order = rng.permutation(len(self.data))
+        for i in range(0, len(order), self.batch_size):
+            rows = order[i:i + self.batch_size]
+            x = self.data[rows].reshape(len(rows), -1)
+            x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32) if self.binarise else as_floats(x)  # (1)
+            yield x if self.labels is None else (x, self.labels[rows])
+
+
+def as_floats(x: np.ndarray) -> np.ndarray:
+    """uint8 scaled to [0, 1], bool as 0 and 1, in float32; floats unchanged."""
+    if x.dtype == np.uint8:
+        return x * np.float32(1 / 255)
+    return x.astype(np.float32) if x.dtype == bool else x
+
+
+def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One fixed draw of `rng.random((N, D)) < images / 255`: uint8 (N, ...) to float32 (N, D)."""
+    flat = images.reshape(len(images), -1)
+    x = np.empty(flat.shape, np.float32)
+    for i in range(0, len(flat), ROWS):
+        x[i:i + ROWS] = rng.random(flat[i:i + ROWS].shape) < flat[i:i + ROWS] / 255
+    return x
+
+
+def check_data(data):
+    if not isinstance(data, np.ndarray) or data.ndim < 2 or data.size == 0:
+        raise ValueError(f"data must be an array of shape (N, ...) with at least one row and column, "
+                         f"not {type(data).__name__} of shape {np.shape(data)}")
+    if data.dtype not in (np.uint8, bool, np.float32, np.float64):
+        raise ValueError(f"data must be uint8, bool, float32 or float64, not {data.dtype}")
+    if data.dtype.kind == "f":
+        for i in range(0, len(data), ROWS):
+            bad = ~np.isfinite(data[i:i + ROWS]).reshape(len(data[i:i + ROWS]), -1).all(axis=1)
+            if bad.any():
+                raise ValueError(f"the data have NaN or inf, first in row {i + int(np.argmax(bad))}")

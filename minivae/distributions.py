@@ -1,0 +1,111 @@
+"""Distributions over vectors: the last axis is the event, the others are the batch.
+
+    (1)  ln N(x; μ, σ²) = −½ Σ ln 2π + ln σ² + (x − μ)²/σ²                                   [distributions.normal]
+    (2)  H[N(μ, σ²)] = ½ Σ ln 2πe + ln σ²                                                    [distributions.entropy]
+    (3)  KL(N(μ, σ²) ‖ N(m, s²)) = ½ Σ ln s²/σ² + (σ² + (μ − m)²)/s² − 1                     [distributions.kl-normal]
+    (4)  z = μ + σ ε, ε ~ N(0, 1)  ⇒  z ~ N(μ, σ²), differentiable in μ and σ                [distributions.rsample]
+    (5)  cross-entropy H(p, q) = −E_p ln q = H(p) + KL(p ‖ q)                                [distributions.kl-discrete]
+
+A Normal holds logvar = ln σ², so σ = exp(logvar / 2): the variance, not the standard deviation, is exp(logvar).
+`log_prob`, `entropy` and `kl` sum over the event and have the batch's shape, in nats. `rsample` and these return Tensors
+when the parameters are Tensors; `sample` returns an ndarray. Kingma and Welling, arXiv:1312.6114, section 2.4, for (4).
+"""
+import numpy as np
+
+from autograd import fused, ops
+from autograd.fused import LOG_2PI
+
+
+class Normal:
+    """Independent Gaussians N(mu, exp(logvar)): mu and logvar (..., D), or either one broadcast to the other."""
+
+    def __init__(self, mu, logvar):
+        np.broadcast_shapes(np.shape(mu), np.shape(logvar))
+        self.mu, self.logvar = mu, logvar
+
+    @property
+    def mean(self):
+        return self.mu
+
+    @property
+    def variance(self):
+        return ops.exp(self.logvar)
+
+    def log_prob(self, x):
+        return -fused.gaussian_nll(x, self.mu, self.logvar)                                # (1)
+
+    def entropy(self):
+        return 0.5 * ops.sum(LOG_2PI + 1 + self.logvar + ops.multiply(0.0, self.mu), axis=-1)           # (2)
+
+    def kl_terms(self, p: "Normal | None" = None):
+        """The summands of `kl`, (..., D): the nats that each dimension costs."""
+        mu, logvar = self.mu, self.logvar
+        if p is None:
+            return 0.5 * (ops.square(mu) + ops.expm1(logvar) - logvar)
+        ratio = logvar - p.logvar
+        return 0.5 * (ops.square(mu - p.mu) * ops.exp(-p.logvar) + ops.expm1(ratio) - ratio)            # (3)
+
+    def kl(self, p: "Normal | None" = None):
+        """KL(self ‖ p); without p, to the standard normal."""
+        return fused.gaussian_kl(self.mu, self.logvar) if p is None else ops.sum(self.kl_terms(p), axis=-1)
+
+    def rsample(self, rng: np.random.Generator):
+        shape = np.broadcast_shapes(np.shape(self.mu), np.shape(self.logvar))
+        eps = rng.standard_normal(shape, dtype=self.mu.dtype)
+        return self.mu + ops.exp(0.5 * self.logvar) * eps                                  # (4)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(self.rsample(rng))
+
+
+class Bernoulli:
+    """Independent bits with logits (..., D): p(1) = σ(logits). `log_prob` takes x in [0, 1]."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    @property
+    def mean(self):
+        return ops.sigmoid(self.logits)
+
+    @property
+    def variance(self):
+        return self.mean * (1 - self.mean)
+
+    def log_prob(self, x):
+        return -fused.bernoulli_nll(self.logits, x)
+
+    def entropy(self):
+        return fused.bernoulli_nll(self.logits, self.mean)
+
+    def kl(self, p: "Bernoulli"):
+        return fused.bernoulli_nll(p.logits, self.mean) - self.entropy()                   # (5)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        mean = np.asarray(self.mean)
+        return (rng.random(mean.shape, mean.dtype) < mean).astype(mean.dtype)
+
+
+class Categorical:
+    """One of K classes, with logits (..., K): p = softmax(logits). `log_prob` and `sample` deal in integers (...)."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    @property
+    def mean(self):
+        """The probabilities: the mean of the one-hot vector."""
+        return ops.softmax(self.logits)
+
+    def log_prob(self, labels):
+        return -fused.softmax_cross_entropy(self.logits, labels)
+
+    def entropy(self):
+        return -ops.sum(self.mean * ops.log_softmax(self.logits), axis=-1)
+
+    def kl(self, p: "Categorical"):
+        return -ops.sum(self.mean * ops.log_softmax(p.logits), axis=-1) - self.entropy()   # (5)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        gumbel = rng.gumbel(size=self.logits.shape)                # argmax of ln p + Gumbel noise is a draw from p
+        return np.argmax(np.asarray(self.logits) + gumbel, axis=-1)

@@ -1,0 +1,158 @@
+"""The variational autoencoder: a latent variable model, and a network that guesses its posterior, trained together.
+
+    (1)  p(z) = N(0, I),  p(x | z) = Bernoulli(x; σ(f(z)))  or  N(x; f(z), s²)
+    (2)  q(z | x) = N(z; μ(x), σ²(x))
+    (3)  ln p(x) − KL(q(z | x) ‖ p(z | x)) = E_q ln p(x | z) − KL(q(z | x) ‖ p(z)) = ELBO(x)  [vae.elbo]
+    (4)  z = μ + σ ε, ε ~ N(0, I):  ∇ E_q f(z) = E_ε ∇ f(μ + σ ε)                             [vae.reparameterisation]
+    (5)  ln p(x) = ln E_q w >= E ln 1/k Σᵢ wᵢ,  w = p(x | z) p(z) / q(z | x)                   [vae.log-likelihood]
+    (6)  free bits:  Σ_j max(λ, mean over the batch of KL_j)                                  [vae.free-bits]
+    (7)  linear f and μ:  max ELBO = max ln p of PPCA                                        [vae.linear-optimum]
+         at fixed s²:  |wᵢ|² = (λᵢ − s²)₊, so that weaker directions collapse                [vae.collapse]
+         the best s² is the mean squared error per element                                   [vae.decoder-variance]
+
+x (B, D) data, z (B, d) latents; recon = E_q ln p(x | z) and kl, both (B,), in nats: summed over pixels and latents. The
+loss is −ELBO, averaged over the batch. f, μ, ln σ² are MLPs. Kingma and Welling, arXiv:1312.6114, sections 2 and 3, for
+(1) to (4); Burda et al., arXiv:1509.00519, for (5); Kingma et al., arXiv:1606.04934, appendix C.8, for (6);
+Lucas et al., arXiv:1911.02469, for (7), with λᵢ the eigenvalues of the data covariance and wᵢ the columns of f.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from autograd import Tensor, no_grad, ops
+from autograd.nn import MLP, Parameter
+
+from ..distributions import Bernoulli, Normal
+from ..train import Model
+
+ROWS = 512                                   # examples, or importance samples, that are worked on at once
+
+
+class Elbo(NamedTuple):
+    """Per example, in nats: recon = E ln p(x | z) and kl, so that the ELBO is recon - kl."""
+    recon: Tensor
+    kl: Tensor
+
+    @property
+    def value(self):
+        return self.recon - self.kl
+
+
+class VAE(Model):
+    """An MLP encoder and decoder around `latent_dim` Gaussian latents, for data of width `data_dim`.
+
+    likelihood  "bernoulli" for x in [0, 1], or "gaussian" with s² = `variance`, a number or "learned" (one s² for all)
+    kl          "analytic" or "monte-carlo", the latter from the one sample that recon uses
+    kl_warmup   steps over which the weight of the KL rises from 0 to 1 (Bowman et al., arXiv:1511.06349)
+    free_bits   λ of (6): nats a latent dimension may use at no charge
+    hidden      widths of the encoder's layers, mirrored in the decoder; () makes both linear
+    """
+
+    def __init__(self, data_dim: int, latent_dim: int = 20, hidden: tuple = (400,), *, likelihood: str = "bernoulli",
+                 variance: float | str = 1.0, kl: str = "analytic", kl_warmup: int = 0, free_bits: float = 0.0,
+                 activation: str = "relu", rng: np.random.Generator):
+        if likelihood not in ("bernoulli", "gaussian"):
+            raise ValueError(f"likelihood is 'bernoulli' or 'gaussian', not {likelihood!r}")
+        if kl not in ("analytic", "monte-carlo"):
+            raise ValueError(f"kl is 'analytic' or 'monte-carlo', not {kl!r}")
+        if variance != "learned" and not (isinstance(variance, (int, float)) and 0 < variance < math.inf):
+            raise ValueError(f"variance is a positive number or 'learned', not {variance!r}")
+        if kl_warmup < 0 or free_bits < 0:
+            raise ValueError(f"kl_warmup and free_bits are not negative, got {kl_warmup} and {free_bits}")
+        self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
+        self.analytic, self.kl_warmup, self.kl_weight, self.free_bits = kl == "analytic", kl_warmup, 1.0, free_bits
+        self.encoder = MLP(data_dim, *hidden, 2 * latent_dim, activation=activation, rng=rng)
+        self.decoder = MLP(latent_dim, *hidden[::-1], data_dim, activation=activation, rng=rng)
+        learned = variance == "learned"
+        self.logvar = Parameter(np.zeros(1)) if learned else np.full(1, math.log(variance), np.float32)
+
+    def encode(self, x) -> Normal:
+        """q(z | x), for x (B, D)."""
+        h = self.encoder(self.check(x))
+        return Normal(h[:, :self.latent_dim], h[:, self.latent_dim:])                      # (2)
+
+    def decode(self, z) -> Bernoulli | Normal:
+        """p(x | z), for z (B, d)."""
+        h = self.decoder(z)
+        return Bernoulli(h) if self.likelihood == "bernoulli" else Normal(h, self.logvar)  # (1)
+
+    def elbo(self, x, rng: np.random.Generator) -> Elbo:
+        """The two terms of (3), (B,) each, from one sample of z per example."""
+        return self._elbo(x, self.encode(x), rng)[1]
+
+    def _elbo(self, x, q, rng):
+        z = q.rsample(rng)                                                                 # (4)
+        recon = self.decode(z).log_prob(x)
+        kl = q.kl() if self.analytic else q.log_prob(z) - self.prior(z.dtype).log_prob(z)
+        return z, Elbo(recon, kl)                                                          # (3)
+
+    def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """−ELBO in nats, averaged over x (B, D), as weighed by `penalty`, and the terms as they are."""
+        q = self.encode(x)
+        z, elbo = self._elbo(x, q, rng)
+        recon, kl = elbo.recon.mean(), elbo.kl.mean()
+        loss = self.penalty(q, z, kl) - recon
+        return loss, {"elbo": recon.item() - kl.item(), "recon": recon.item(), "kl": kl.item()}
+
+    def penalty(self, q: Normal, z: Tensor, kl: Tensor) -> Tensor:
+        """What the loss charges for the code: the mean `kl`, weighed. Variants of the VAE override this."""
+        if self.free_bits:
+            kl = ops.sum(ops.maximum(q.kl_terms().mean(axis=0), self.free_bits))           # (6)
+        return kl if self.kl_weight == 1 else self.kl_weight * kl
+
+    def on_step(self, t: int):
+        if self.kl_warmup:
+            self.kl_weight = min(1.0, t / self.kl_warmup)
+
+    def prior(self, dtype=np.float32) -> Normal:
+        """p(z), as a Normal that broadcasts."""
+        zeros = np.zeros(self.latent_dim, dtype)
+        return Normal(zeros, zeros)
+
+    @no_grad()
+    def log_likelihood(self, x, k: int, rng: np.random.Generator) -> np.ndarray:
+        """ln p(x), (B,) nats, bounded from below by k importance samples from q. Memory does not grow with k or B."""
+        if k < 1:
+            raise ValueError(f"log_likelihood needs at least one sample, not k = {k}")
+        return np.concatenate([self._log_mean_weight(x[i:i + ROWS], k, rng) for i in range(0, len(self.check(x)), ROWS)])
+
+    def _log_mean_weight(self, x, k, rng):
+        q, log_sum = self.encode(x), np.full(len(x), -np.inf)
+        for todo in range(k, 0, -(step := max(1, ROWS // len(x)))):
+            n = min(step, todo)                                    # samples of each x in this round
+            many = Normal(*(np.repeat(v.data, n, axis=0) for v in (q.mu, q.logvar)))
+            z = many.rsample(rng)
+            log_w = self.decode(z).log_prob(np.repeat(x, n, axis=0)) + self.prior(z.dtype).log_prob(z) - many.log_prob(z)
+            log_w = np.asarray(log_w, np.float64).reshape(len(x), n)
+            log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w, axis=1))
+        return log_sum - math.log(k)                                                       # (5)
+
+    @no_grad()
+    def sample(self, n: int, rng: np.random.Generator, noise: bool = False) -> np.ndarray:
+        """n draws from the model, (n, D): the means of p(x | z) for z ~ p(z), or, with `noise`, draws of x itself."""
+        p = self.decode(rng.standard_normal((n, self.latent_dim), dtype=self.logvar.dtype))
+        return p.sample(rng) if noise else np.asarray(p.mean)
+
+    @no_grad()
+    def reconstruct(self, x) -> np.ndarray:
+        """The mean of p(x | z) at z = the mean of q(z | x), (B, D)."""
+        return np.asarray(self.decode(self.encode(x).mean).mean)
+
+    def check(self, x):
+        """x, or a ValueError that says what is wrong with it."""
+        if np.ndim(x) != 2 or x.shape[1] != self.data_dim or len(x) == 0:
+            raise ValueError(f"x must have shape (batch, {self.data_dim}) with at least one row, not {np.shape(x)}")
+        if x.dtype.kind == "f" and x.dtype != self.logvar.dtype:
+            raise ValueError(f"x is {x.dtype} and the model {self.logvar.dtype}: convert one with .astype")
+        if isinstance(x, Tensor):
+            x = x.data
+        lo, hi = (0, 1) if self.likelihood == "bernoulli" else (-math.inf, math.inf)
+        low, high = x.min(), x.max()
+        if not (lo <= low and high <= hi and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"x must be finite and, for a {self.likelihood} likelihood, in [{lo}, {hi}]; "
+                             f"it goes from {low} to {high}")
+        return x
+
+    def describe(self):
+        return f"{type(self).__name__}({self.data_dim} -> {self.latent_dim}, {self.likelihood})"
