@@ -12,7 +12,7 @@ def options(name: str) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a short run, to see that everything works")
     parser.add_argument("--out", type=Path, default=Path("out") / name, help="folder for the figures (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the one random generator (default: %(default)s)")
-    args = parser.parse_args(sys.argv[1:] if sys.argv[0].endswith(f"{name}.py") and "ipykernel" not in sys.modules else [])
+    args = parser.parse_args(sys.argv[1:] if Path(sys.argv[0]).stem == name else [])
     if args.seed < 0:
         parser.error(f"--seed must not be negative, got {args.seed}")
     return args

@@ -1,6 +1,7 @@
 """Training: what a model must offer, and the one loop that serves all."""
 import csv
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def fit(model: Model, batches: Callable, *, epochs: int, optimizer: Optimizer, r
     on_epoch  called after each epoch with its number; the dict that it returns joins the row
     history   a CSV file to hold the rows, rewritten whole after each epoch
 
-    Progress goes to stderr: a live line on a terminal, one line an epoch elsewhere. Raises FloatingPointError, naming
+    Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming
     the step, when the loss is no longer finite.
     """
     if epochs < 1:
@@ -83,7 +84,7 @@ def write_csv(path: str | Path, rows: list[dict]):
 
 
 class Progress:
-    """How far a long run is, on stderr: one live line on a terminal, plain lines elsewhere."""
+    """How far a long run is: a live line on stderr if that is a terminal, and lines on stdout that stay."""
 
     def __init__(self, total: int, every: float = 0.1):
         self.total, self.every, self.live = total, every, sys.stderr.isatty()
@@ -93,22 +94,23 @@ class Progress:
         """Redraw the live line, if there is one and it is time to."""
         now = time.perf_counter()
         if self.live and now - self.last >= self.every:
-            self.last = now
-            left = (now - self.start) / done * (self.total - done)
-            self._write(f"\r\033[K{head}  {done / self.total:4.0%}  {left // 60:.0f}:{left % 60:02.0f} left  {_terms(terms)}")
+            self.last, left = now, (now - self.start) / done * (self.total - done)
+            self._live(f"{head}  {done / self.total:4.0%}  {left // 60:.0f}:{left % 60:02.0f} left  {_terms(terms)}")
 
     def line(self, head: str, terms: dict):
         """Print a line that stays."""
-        self._write(("\r\033[K" if self.live else "") + f"{head}  {_terms(terms)}\n")
+        self.close()
+        print(f"{head}  {_terms(terms)}", flush=True)
 
     def close(self):
+        """Clear the live line."""
         if self.live:
-            self._write("\r\033[K")
+            self._live("")
 
-    def _write(self, text):
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    def _live(self, text):
+        width = shutil.get_terminal_size().columns
+        print(f"\r\033[K{text[:width - 1]}", end="", file=sys.stderr, flush=True)
 
 
 def _terms(terms):
-    return "  ".join(f"{k} {v:.2f}" for k, v in terms.items() if k != "epoch")
+    return "  ".join(f"{name} {value:.2f}" for name, value in terms.items() if name != "epoch")

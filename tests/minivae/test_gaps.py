@@ -42,7 +42,7 @@ def test_both_gaps_of_a_nonlinear_model_are_positive_and_training_the_encoder_cl
     optimizer = optim.Adam(model.encoder.parameters(), 0.02)
     for _ in range(500):
         optimizer.zero_grad()
-        (-exact_elbo(model, x, model.encode(x), nodes=10).mean()).backward()
+        (-exact_elbo(model, x, model.encode(x), nodes=21).mean()).backward()
         optimizer.step()
     after = inference_gaps(model, x)
     for gaps in (before, after):

@@ -1,0 +1,194 @@
+"""What `op` makes of a function and its VJPs: one dtype, fresh arrays, and nothing kept that no VJP names."""
+import numpy as np
+import pytest
+
+from autograd import OPS, Tensor, fused, grad, nn, ops
+from autograd.tensor import FLOATS
+
+from .cases import CASES
+
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+
+
+def nodes(y):
+    """The recorded applications that led to y."""
+    seen, stack = {y.node}, [y.node]
+    while stack:
+        new = {p for p in stack.pop().parents if p is not None} - seen
+        seen |= new
+        stack += new
+    return [n for n in seen if n.op]
+
+
+def cotangents(node, g):
+    """What the raw VJPs of a node return for its traced arguments."""
+    joint = node.op.joint and node.op.joint(g, node.saved)
+    return [joint[i] if joint else node.op.vjps[i](g, node.saved) for i, p in enumerate(node.parents) if p is not None]
+
+
+@every_dtype
+@every_case
+def test_values_and_gradients_keep_the_dtype(case, dtype):
+    xs = case.tensors(dtype)
+    y = case.f(*xs)
+    y.backward(case.cotangent())
+    assert y.dtype == dtype and all(x.grad.dtype == dtype for x in xs)
+    assert all(x.grad.shape == x.shape for x in xs)
+
+
+@every_dtype
+@every_case
+def test_no_forward_leaves_the_dtype_to_the_engine(case, dtype):
+    y = case.f(*[x.astype(dtype) for x in case.inputs])
+    assert isinstance(y, (np.ndarray, np.generic)) and y.dtype == dtype
+
+
+@every_dtype
+@every_case
+def test_no_vjp_leaves_the_dtype_to_the_engine(case, dtype):
+    for node in nodes(case.f(*case.tensors(dtype))):
+        for gx in cotangents(node, np.ones(node.shape, dtype)):
+            assert gx.dtype == dtype, node.op.__name__
+
+
+@every_case
+def test_no_vjp_returns_an_array_that_it_was_given_to_read(case):
+    for node in nodes(case.f(*case.tensors())):
+        kept = [v for v in (*node.saved[:-1], (node.saved[-1] or {}).get("residual")) if isinstance(v, np.ndarray)]
+        for gx in cotangents(node, np.ones(node.shape)):
+            assert not any(np.shares_memory(gx, v) for v in kept), node.op.__name__
+
+
+@every_case
+def test_no_op_writes_to_its_inputs_or_its_cotangent(case):
+    xs, g = case.tensors(), case.cotangent()
+    for array in (*[x.data for x in xs], g):
+        array.flags.writeable = False
+    for node in nodes(case.f(*xs)):
+        g = np.ones(node.shape)
+        for array in (g, *[v for v in node.saved if isinstance(v, np.ndarray)]):
+            array.flags.writeable = False
+        assert cotangents(node, g)
+
+
+@every_case
+def test_gradients_share_no_memory_with_anything(case):
+    xs, g = case.tensors(), case.cotangent()
+    y = case.f(*xs)
+    y.backward(g)
+    arrays = [g, y.data, *[x.data for x in xs], *case.inputs]
+    for i, x in enumerate(xs):
+        others = arrays + [z.grad for z in xs[:i]]
+        assert not any(np.shares_memory(x.grad, a) for a in others)
+
+
+@every_case
+def test_only_traced_arguments_get_a_gradient(case):
+    for traced in range(len(case.inputs)):
+        xs = [Tensor(x, requires_grad=i == traced) for i, x in enumerate(case.inputs)]
+        case.f(*xs).backward(case.cotangent())
+        assert [x.grad is not None for x in xs] == [i == traced for i in range(len(xs))]
+        np.testing.assert_array_equal(xs[traced].grad, case.gradients()[traced])
+
+
+@every_case
+def test_constants_may_be_ndarrays(case):
+    for traced in range(len(case.inputs)):
+        xs = [Tensor(x, requires_grad=True) if i == traced else x for i, x in enumerate(case.inputs)]
+        case.f(*xs).backward(case.cotangent())
+        np.testing.assert_allclose(xs[traced].grad, case.gradients()[traced], rtol=1e-12, atol=1e-14)
+
+
+NUMBERS = {"np.float64 on the left": lambda x: np.float64(2) * x, "np.float64 on the right": lambda x: x * np.float64(2),
+           "np.int64": lambda x: x / np.prod(x.shape), "int labels": lambda x: x * np.arange(3),
+           "int labels on the left": lambda x: np.arange(3) * x, "booleans": lambda x: x * (x > 0),
+           "0-d int array": lambda x: x + np.array(2), "int": lambda x: 1 - x, "float": lambda x: x ** 0.5,
+           "np.float64 power": lambda x: x ** np.float64(2), "base": lambda x: np.float64(2) ** x,
+           "int base": lambda x: np.arange(1, 4) ** x, "where": lambda x: np.where(x > 1, x, np.float64(0)),
+           "maximum": lambda x: np.maximum(np.float64(0.5), x), "list": lambda x: x + [1, 2, 3],
+           "float32 scalar": lambda x: np.float32(2) * x}
+
+
+@every_dtype
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_and_integers_take_the_dtype_of_the_tensor(name, dtype):
+    x = Tensor([1.0, 2.0, 3.0], requires_grad=True, dtype=dtype)
+    y = NUMBERS[name](x)
+    assert y.dtype == dtype
+    for node in nodes(y):
+        assert all(v.dtype == dtype for v in node.saved if isinstance(v, np.ndarray)), "a constant was not converted"
+        assert all(g.dtype == dtype for g in cotangents(node, np.ones(node.shape, dtype)))
+
+
+MIXED = {"Tensor first": lambda x, a: x * a, "ndarray first": lambda x, a: a * x, "maximum": lambda x, a: np.maximum(a, x),
+         "where": lambda x, a: ops.where([True, False, True], a, x), "concatenate": lambda x, a: ops.concatenate([a, x]),
+         "matmul": lambda x, a: a @ x, "Tensors": lambda x, a: Tensor(a) + x, "0-d ndarray": lambda x, a: a[0].reshape(()) * x,
+         "linear": lambda x, a: fused.linear(a[None], x[:, None], x[:1]), "gaussian_kl": lambda x, a: fused.gaussian_kl(a, x)}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_two_float_dtypes_in_one_op_are_refused(name):
+    x, a = Tensor(np.ones(3, np.float32), requires_grad=True), np.ones(3)
+    with pytest.raises(ValueError, match="float64 and float32|float32 and float64"):
+        MIXED[name](x, a)
+
+
+def test_a_float64_batch_does_not_slip_through_a_float32_model(rng):
+    with pytest.raises(ValueError, match="float64 and float32.*astype"):
+        nn.MLP(3, 4, 2, rng=rng)(np.ones((5, 3)))
+
+
+@pytest.mark.parametrize("make", [lambda x: x * 1j, lambda x: x + np.ones(3, complex), lambda x: x + np.ones(3, np.float16),
+                                  lambda x: x + np.array(["a"] * 3)], ids=["1j", "complex", "float16", "text"])
+def test_other_dtypes_next_to_a_tensor_are_refused(make):
+    with pytest.raises(ValueError, match="one dtype"):
+        make(Tensor(np.ones(3)))
+
+
+KEPT = {"exp": (lambda x, c: ops.exp(x), "y"), "add": (lambda x, c: x + c, ""), "multiply": (lambda x, c: x * c, "c"),
+        "log": (lambda x, c: ops.log(x), "x"), "sum": (lambda x, c: ops.sum(x), ""), "tanh": (lambda x, c: ops.tanh(x), "y"),
+        "relu": (lambda x, c: ops.relu(x), "y"), "divide": (lambda x, c: x / c, "c"), "negative": (lambda x, c: -x, ""),
+        "concatenate": (lambda x, c: ops.concatenate([x, c]), ""), "maximum": (lambda x, c: ops.maximum(x, c), "xc"),
+        "softmax": (lambda x, c: ops.softmax(x), "y"), "getitem": (lambda x, c: x[1:], "")}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_node_keeps_exactly_what_its_vjps_name(name):
+    f, want = KEPT[name]
+    x, c = Tensor(np.ones(3), requires_grad=True), np.ones(3)
+    y = f(x, c)
+    arrays = {"x": x.data, "c": c, "y": y.data}
+    assert [id(v) for v in y.node.saved if isinstance(v, np.ndarray)] == [id(arrays[k]) for k in want]
+
+
+def test_only_vjps_that_are_needed_run(scratch_op):
+    def never(g):
+        raise AssertionError("this argument needs no gradient")
+    half = scratch_op(lambda a, b: a + b, lambda g: g, never, name="half")
+    x = Tensor(1.0, requires_grad=True)
+    half(x, Tensor(1.0)).backward()
+    assert x.grad == 1
+
+
+def test_a_residual_without_a_twin_is_refused(scratch_op):
+    with pytest.raises(ValueError, match="twin"):
+        scratch_op(lambda x: (x, x), lambda g, residual: g, name="wrong", residual=True)
+
+
+def test_two_ops_cannot_have_one_name(scratch_op):
+    with pytest.raises(ValueError, match="exp already"):
+        scratch_op(lambda x: x, lambda g: g, name="exp")
+
+
+def test_an_op_of_ones_own_is_differentiable_to_any_order(scratch_op):
+    cube = scratch_op(lambda x: x ** 3, lambda g, x: g * 3 * x ** 2, name="cube")
+    assert "cube" in OPS
+    assert [float(f(2.0)) for f in (cube, grad(cube), grad(grad(cube)), grad(grad(grad(cube))))] == [8, 12, 12, 6]
+
+
+def test_ops_are_documented_and_named():
+    for name, f in OPS.items():
+        assert f.__name__ == name
+        assert f.__doc__ or f.forward.__name__ == "<lambda>"

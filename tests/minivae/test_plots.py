@@ -1,0 +1,46 @@
+"""Figures show the numbers that they were given."""
+import numpy as np
+import pytest
+
+from minivae import plots
+from minivae.vae import VAE
+
+
+@pytest.fixture
+def model(rng):
+    return VAE(16, 2, (8,), rng=rng)
+
+
+def test_a_mosaic_puts_images_in_reading_order():
+    picture = plots.mosaic(np.arange(5)[:, None, None] * np.ones((5, 2, 3)), columns=3, gap=1)
+    assert picture.shape == (5, 11)
+    assert picture[0, [0, 4, 8]].tolist() == [0, 1, 2] and picture[3, [0, 4]].tolist() == [3, 4]
+    assert np.isnan(picture[3, 8]) and np.isnan(picture[2]).all()
+
+
+def test_learning_curves_draw_every_column():
+    rows = [{"epoch": e, "elbo": -e, "recon": -2 * e, "kl": e, "test_elbo": -3 * e} for e in (1, 2)]
+    lines = {line.get_label(): list(line.get_ydata()) for ax in plots.learning_curves(rows).axes for line in ax.lines}
+    assert lines == {"elbo": [-1, -2], "recon": [-2, -4], "kl": [1, 2], "test elbo": [-3, -6]}
+
+
+def test_the_manifold_lays_the_prior_out_with_z2_upwards(model):
+    picture = plots.manifold(model, side=3, shape=(4, 4)).axes[0].images[0].get_array()
+    low = np.array([[-0.9674, -0.9674]], np.float32)               # the 1/6 quantile in both latents: bottom left
+    np.testing.assert_allclose(picture[-4:, :4], model.decode(low).mean.data.reshape(4, 4), atol=1e-4)
+
+
+def test_an_interpolation_starts_and_ends_at_its_two_images(model, rng):
+    a, b = rng.random((2, 3, 16), np.float32)
+    picture = plots.interpolation(model, a, b, steps=5, shape=(4, 4)).axes[0].images[0].get_array()
+    np.testing.assert_allclose(picture[:4, :4].ravel(), model.reconstruct(a)[0], atol=1e-6)
+    np.testing.assert_allclose(picture[-4:, -4:].ravel(), model.reconstruct(b)[2], atol=1e-6)
+
+
+def test_saved_figures_are_pngs_and_nothing_else_is_left(tmp_path, model, rng):
+    figures = {"scatter": plots.latent_scatter(rng.random((50, 2)), np.arange(50) % 10),
+               "reconstructions": plots.reconstructions(rng.random((4, 784)), rng.random((4, 784)))}
+    for name, figure in figures.items():
+        path = plots.save(figure, tmp_path / "new" / f"{name}.png")
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(list((tmp_path / "new").iterdir())) == 2

@@ -1,0 +1,46 @@
+"""Every demo runs, draws its figures and judges itself; the list names them all."""
+import subprocess
+import sys
+
+import pytest
+
+from demos import FOLDER
+from demos.__main__ import listing
+
+from .ledger import ROOT
+
+DEMOS = {"vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
+                 "manifold.png", "reconstructions.png", "samples.png"]}
+
+
+def run(*args):
+    return subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_the_list_names_every_demo_and_its_time():
+    assert set(DEMOS) == {path.stem for path in FOLDER.glob("[a-z]*.py")}
+    assert all(any(line.split()[:1] == [name] and "min" in line for line in listing().splitlines()) for name in DEMOS)
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_quick_demo_runs_and_judges_itself(name, tmp_path):
+    done = run("-m", "demos", name, "--quick", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == DEMOS[name]
+
+
+def test_a_demo_fits_on_two_screens():
+    assert all(len((FOLDER / f"{name}.py").read_text().splitlines()) <= 90 for name in DEMOS)
+
+
+@pytest.mark.parametrize("args, message", [(["vea"], "no demo 'vea'"), (["vae", "--fast"], "--fast"),
+                                           (["vae", "--seed", "-1"], "negative"), (["../vae"], "no demo")])
+def test_an_unknown_name_or_option_is_one_clear_error(args, message):
+    done = run("-m", "demos", *args)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_importing_minivae_loads_no_matplotlib_and_compiles_nothing():
+    code = ("import sys, minivae.vae, minivae.data, minivae.train, autograd.kernels as k; "
+            "print('matplotlib' in sys.modules, len(k.adam.overloads) if hasattr(k.adam, 'overloads') else 0)")
+    assert run("-c", code).stdout.split() == ["False", "0"]
