@@ -5,6 +5,7 @@ Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels
 from . import fused, nn, ops, optim
 from .debug import detect_nan
 from .gradcheck import GradcheckError, gradcheck
+from .graph import draw
 from .primitive import OPS, no_grad, op
 from .tensor import Tensor
 from .transforms import grad, hessian, hvp, jacobian, value_and_grad

@@ -27,6 +27,10 @@ ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
 
 def _linear(x, w, b, activation=None):
     """φ(x W + b): x (..., in), w (in, out), b (out,) or None, activation None, "relu", "tanh" or "sigmoid"."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
+    if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
+        raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
     y = np.matmul(x, w)
     if b is not None:
         y += b
@@ -60,6 +64,7 @@ def _gaussian_nll(x, mu, logvar):
 
 
 def _gaussian_nll_vjp(g, x, mu, logvar):
+    x, mu, logvar = np.broadcast_arrays(x, mu, logvar)
     g, w, r = g[..., None], np.exp(-logvar), x - mu
     gx = g * r * w
     return gx, -gx, 0.5 * g * (1 - r * r * w)
@@ -68,6 +73,11 @@ def _gaussian_nll_vjp(g, x, mu, logvar):
 def _gaussian_kl(mu, logvar):
     """KL(N(mu, exp(logvar)) ‖ N(0, 1)): (..., D) each; returns (...,) nats. expm1 keeps the digits near 0."""
     return 0.5 * np.sum(mu * mu + np.expm1(logvar) - logvar, axis=-1)                      # (4)
+
+
+def _gaussian_kl_vjp(g, mu, logvar):
+    mu, logvar = np.broadcast_arrays(mu, logvar)
+    return g[..., None] * mu, 0.5 * g[..., None] * np.expm1(logvar)
 
 
 def _softmax_cross_entropy(logits, labels):
@@ -87,11 +97,12 @@ def _softmax_cross_entropy_vjp(g, residual, labels):
 
 
 linear = op(_linear, joint=_linear_vjp, twin=_linear_twin)
-bernoulli_nll = op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, lambda g, logits: -g[..., None] * logits,
+bernoulli_nll = op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, lambda g, logits, residual:
+                   -g[..., None] * np.broadcast_to(logits, residual.shape),
                    residual=True, twin=lambda logits, x: ops.sum(ops.softplus(logits) - x * logits, axis=-1))
 gaussian_nll = op(_gaussian_nll, joint=_gaussian_nll_vjp, twin=lambda x, mu, logvar: 0.5 * ops.sum(
     LOG_2PI + logvar + ops.square(x - mu) / ops.exp(logvar), axis=-1))
-gaussian_kl = op(_gaussian_kl, lambda g, mu: g[..., None] * mu, lambda g, logvar: 0.5 * g[..., None] * np.expm1(logvar),
-                 twin=lambda mu, logvar: 0.5 * ops.sum(ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
+gaussian_kl = op(_gaussian_kl, joint=_gaussian_kl_vjp, twin=lambda mu, logvar: 0.5 * ops.sum(
+    ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
 softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits, labels:
                            -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])

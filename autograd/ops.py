@@ -17,6 +17,7 @@ import builtins
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from scipy import special
 
 from .primitive import op
@@ -86,7 +87,7 @@ choose = op(lambda a, b, condition: np.where(condition, a, b),
             lambda g, condition: np.where(condition, 0, g), name="where")
 clip = op(lambda x, lo=None, hi=None: np.clip(x, lo, hi), lambda g, y, x: np.where(x == y, g, 0), numpy=np.clip)
 _power = op(np.power, lambda g, a, b: g * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)),
-                      lambda g, a, b, y: g * np.where((a == 0) & (b >= 0), 0, y * np.log(np.where(a == 0, 1, a))))
+                      lambda g, a, b, y: g * y * np.log(np.where((a == 0) & (b >= 0), 1, a)))
 _power_n = op(lambda x, n: x ** n, lambda g, x, n: g * (n * x ** (n - 1)) if n else 0 * g, name="power_n")
 
 
@@ -127,7 +128,7 @@ cumsum = op(lambda x, axis=None: np.cumsum(x, axis),
             lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]), numpy=np.cumsum)
 reshape = op(lambda x, shape: x.reshape(shape), lambda g, shapes: g.reshape(shapes[0]), numpy=np.reshape)
 transpose = op(lambda x, axes=None: np.transpose(x, axes),
-               lambda g, axes: np.transpose(g, None if axes is None else np.argsort(axes)), numpy=np.transpose)
+               lambda g, axes: np.transpose(g, None if axes is None else np.argsort([i % len(axes) for i in axes])), numpy=np.transpose)
 swapaxes = op(lambda x, axis1, axis2: np.swapaxes(x, axis1, axis2),
               lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2), numpy=np.swapaxes)
 flip = op(lambda x, axis=None: np.flip(x, axis), lambda g, axis: np.flip(g, axis), numpy=np.flip)
@@ -174,7 +175,7 @@ def split(x, sections, axis=0):
 
 def expand_dims(x, axis):
     """As np.expand_dims for one axis, differentiable."""
-    axis %= x.ndim + 1
+    axis = normalize_axis_index(axis, x.ndim + 1)
     return reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
@@ -226,14 +227,14 @@ log_softmax = op(_log_softmax, lambda g, y, axis: g - np.exp(y) * np.sum(g, axis
 def mean(x, axis=None, keepdims=False):
     """As np.mean, differentiable."""
     total = sum(x, axis=axis, keepdims=keepdims)
-    return total * (total.size / x.size)
+    return multiply(total, total.size / x.size)
 
 
 def var(x, axis=None, ddof=0, keepdims=False):
     """As np.var, differentiable: divides by n − ddof, and ddof is 0 as in NumPy."""
     squares = square(x - mean(x, axis, keepdims=True))
     total = sum(squares, axis=axis, keepdims=keepdims)
-    return total / (x.size / total.size - ddof)
+    return divide(total, x.size / total.size - ddof)
 
 
 def prod(x, axis=None, keepdims=False):
@@ -242,11 +243,12 @@ def prod(x, axis=None, keepdims=False):
     if axis is None:
         y = reshape(x, (-1,))
     else:
-        y = transpose(x, axes=(axis % x.ndim, *[i for i in range(x.ndim) if i != axis % x.ndim]))
+        axis = normalize_axis_index(axis, x.ndim)
+        y = transpose(x, axes=(axis, *[i for i in range(x.ndim) if i != axis]))
     while len(y) > 1:
         half, odd = len(y) // 2, y[len(y) // 2 * 2:]
         y = concatenate([y[:half] * y[half:2 * half], odd]) if len(odd) else y[:half] * y[half:]
-    y = y[0] if len(y) else sum(y, axis=0) + 1
+    y = getitem(y, 0) if len(y) else add(sum(y, axis=0), 1)
     return reshape(y, shape) if keepdims else y
 
 

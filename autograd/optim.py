@@ -19,7 +19,7 @@ from typing import Callable, Iterable
 import numpy as np
 
 from . import kernels
-from .tensor import Tensor
+from .tensor import Leaf, Tensor
 
 
 class Optimizer:
@@ -28,8 +28,9 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Tensor], lr: float | Callable[[int], float]):
         self.params, self.lr, self.t = list(params), lr, 0
-        if not self.params:
-            raise ValueError("an optimizer needs at least one parameter")
+        self.steps = [0] * len(self.params)                        # of each: one that had no gradient was not stepped
+        if not self.params or not all(isinstance(p.node, Leaf) for p in self.params):
+            raise ValueError("an optimizer needs at least one parameter, and each a Tensor made with requires_grad=True")
         if not callable(lr) and not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number >= 0 or a function of the step, not {lr}")
         for slot in self.slots:
@@ -44,18 +45,19 @@ class Optimizer:
         lr = self.lr(self.t) if callable(self.lr) else self.lr
         for i, p in enumerate(self.params):
             if p.grad is not None:
-                self.update(lr, p.data, p.grad, *[getattr(self, slot)[i] for slot in self.slots])
+                self.steps[i] += 1
+                self.update(lr, self.steps[i], p.data, p.grad, *[getattr(self, slot)[i] for slot in self.slots])
                 p.assign()
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"t": np.array(self.t)} | {f"{s}.{i}": a.copy() for s in self.slots for i, a in enumerate(getattr(self, s))}
+        return {"t": np.array(self.t), "steps": np.array(self.steps)} | {f"{s}.{i}": a.copy() for s in self.slots for i, a in enumerate(getattr(self, s))}
 
     def load_state(self, state: dict[str, np.ndarray]):
         """Take over what `state()` gave; raises ValueError for another optimizer's."""
         mine = self.state()
         if {k: np.shape(v) for k, v in mine.items()} != {k: np.shape(v) for k, v in state.items()}:
             raise ValueError(f"this is not the state of a {type(self).__name__} of these {len(self.params)} parameters")
-        self.t = int(state["t"])
+        self.t, self.steps = int(state["t"]), state["steps"].tolist()
         for slot in self.slots:
             for i, a in enumerate(getattr(self, slot)):
                 a[...] = state[f"{slot}.{i}"]
@@ -69,7 +71,7 @@ class SGD(Optimizer):
         super().__init__(params, lr)
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def update(self, lr, p, g, v):
+    def update(self, lr, t, p, g, v):
         v *= self.momentum
         v += g + self.weight_decay * p if self.weight_decay else g
         p -= lr * v                                                                        # (1)
@@ -86,12 +88,12 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be in [0, 1), not {betas}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, lr, p, g, m, v):
+    def update(self, lr, t, p, g, m, v):
         b1, b2 = self.betas
         decay = self.weight_decay if self.decoupled else 0.0
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
-        scalars = (lr / (1 - b1 ** self.t), b1, b2, self.eps, 1 - lr * decay, (1 - b2 ** self.t) ** -0.5)
+        scalars = (lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps, 1 - lr * decay, (1 - b2 ** t) ** -0.5)
         kernels.adam(*(a.reshape(-1) for a in (p, g, m, v)), *map(p.dtype.type, scalars))  # (2), (3)
 
 
@@ -138,7 +140,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in params))
     if norm > max_norm:
         for p in params:
-            p.grad = p.grad * p.dtype.type(max_norm / norm)                                # (5)
+            p.grad = np.asarray(p.grad * p.dtype.type(max_norm / norm))                                # (5)
     return norm
 
 

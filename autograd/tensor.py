@@ -11,7 +11,7 @@ start:
 
 A graph is made of Nodes, never of Tensors: a node knows the nodes it came from and those arrays that its VJPs name.
 Nothing else is kept alive, and since no node knows a Tensor there is no cycle: the last reference frees it all. A node
-is younger than its parents, so descending serial numbers are a topological order.
+is younger than its parents, so going back by serial number is a topological order.
 
 In a plain backward pass VJPs get ndarrays and are plain NumPy. When the derivative is itself to be differentiated
 (`lift=True`) the same VJPs get Tensors, whose operators and NumPy protocols record a new graph: one table serves
@@ -19,6 +19,7 @@ derivatives of every order.
 
 A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters 3 and 6.
 """
+from heapq import heappop, heappush
 from itertools import count
 from operator import attrgetter
 
@@ -26,7 +27,7 @@ import numpy as np
 
 NUMPY = {}                                   # NumPy function -> the primitive that stands in for it
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_serial, _by_serial = count(), attrgetter("serial")
+_serial = count()
 
 
 class mode:
@@ -41,7 +42,7 @@ class Node:
 
     def __init__(self, op, parents, saved, shape, dtype):
         self.op, self.parents, self.saved, self.shape, self.dtype = op, parents, saved, shape, dtype
-        self.serial = next(_serial)
+        self.serial, self.g = next(_serial), None
 
 
 class Leaf(Node):
@@ -63,8 +64,8 @@ class Tensor:
     __slots__ = ("data", "node", "__weakref__")
 
     def __init__(self, data, requires_grad=False, dtype=None):
-        data = np.array(data, dtype)
-        if data.dtype.kind in "biu":
+        data = np.array(data, dtype, order="C")
+        if dtype is None and data.dtype.kind in "biu":
             data = data.astype(np.float64)
         if data.dtype not in FLOATS:
             raise ValueError(f"a Tensor holds float32 or float64, not {data.dtype}")
@@ -114,7 +115,7 @@ class Tensor:
         if g.shape != self.shape:
             raise ValueError(f"`gradient` has shape {g.shape}, the Tensor {self.shape}")
         for leaf, g in pull(self.node, g, free=True).items():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)
 
     def __array__(self, dtype=None, copy=None):
         if copy or dtype is not None and np.dtype(dtype) != self.dtype:
@@ -173,52 +174,53 @@ def pull(root, g, wrt=(), lift=False, free=False):
     """The chain rule from node `root`, with cotangent `g`, back to the nodes `wrt` or, without them, to all leaves.
 
     Returns {node: cotangent}. With `lift`, cotangents are Tensors that can be differentiated again. With `free`, the
-    graph is given up on the way. No node older than the oldest of `wrt` can depend on it, so none is visited.
+    graph is given up on the way. A heap hands out the youngest node that has a cotangent: all that it flows into are
+    younger still, so its cotangent is complete. None older than the oldest of `wrt` can depend on it, so none is visited.
     """
     kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
     since = min((node.serial for node in wrt), default=-1)
-    seen, stack = {root}, [root]
-    while stack:
-        node = stack.pop()
-        node.g = None
-        if node.op is None:
-            if node.stale:
-                raise RuntimeError(f"a parameter of shape {node.shape} was changed between forward and backward")
-        elif node.saved is None:
-            raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
-        elif node not in wrt:
-            for p in node.parents:
-                if p is not None and p not in seen and p.serial >= since:
-                    seen.add(p)
-                    stack.append(p)
-    root.g, ends = g, {}
-    for node in sorted(seen, key=_by_serial, reverse=True):
-        op, g, node.g = node.op, node.g, None
-        if op is None or node in wrt:
-            ends[node] = g
-            continue
-        saved = _lift(node) if lift else node.saved
-        joint = _pull_twin(node, saved, g) if lift and op.twin else op.joint and op.joint(g, saved)
-        for i, p in enumerate(node.parents):
-            if p is None or p.serial < since:
+    watch, ends = mode.watch, {}
+    root.g, heap = g, [(-root.serial, root)]
+    try:
+        while heap:
+            node = heappop(heap)[1]
+            op, g, node.g = node.op, node.g, None
+            if op is None or node in wrt:
+                if op is None and node.stale:
+                    raise RuntimeError(f"a parameter of shape {node.shape} was changed between forward and backward")
+                ends[node] = g
                 continue
-            gp = joint[i] if joint else op.vjps[i](g, saved)                               # (1)
-            if gp.__class__ is not kind:
-                gp = cast(gp)
-            if gp.shape != p.shape:
-                gp = _unbroadcast(gp, p.shape)
-            if gp.dtype is not p.dtype and gp.dtype != p.dtype:
-                gp = gp.astype(p.dtype)
-            if mode.watch:
-                mode.watch(_data(gp), op, (), node)
-            if p.g is not None:
-                p.g = p.g + gp
-            elif p.op is None and not lift and (gp is g or gp.base is not None):
-                p.g = gp.copy()                        # a leaf keeps what it gets, so it must not be shared
-            else:
+            saved, vjps = node.saved, op.vjps
+            if saved is None:
+                raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
+            if lift:
+                saved = _lift(node)
+            done = _pull_twin(node, saved, g) if lift and op.twin else None if vjps else op.joint(g, saved)
+            for p, gp in zip(node.parents, done or vjps):
+                if p is None or p.serial < since:
+                    continue
+                if done is None:
+                    gp = gp(g, saved)                                                      # (1)
+                if gp.__class__ is not kind:
+                    gp = cast(gp)
+                if gp.shape != p.shape:
+                    gp = _unbroadcast(gp, p.shape)
+                if gp.dtype is not p.dtype and gp.dtype != p.dtype:
+                    gp = gp.astype(p.dtype)
+                if watch:
+                    watch(_data(gp), op, (), node)
+                if p.g is not None:
+                    p.g = p.g + gp
+                    continue
+                if p.op is None and not lift and (gp is g or gp.base is not None):
+                    gp = gp.copy()                     # a leaf keeps what it gets, so it must not be shared
                 p.g = gp
-        if free:
-            node.saved, node.parents = None, ()
+                heappush(heap, (-p.serial, p))
+            if free:
+                node.saved, node.parents = None, ()
+    finally:
+        for _, node in heap:
+            node.g = None
     return ends
 
 

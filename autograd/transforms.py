@@ -14,7 +14,7 @@ import numpy as np
 
 from . import ops
 from .primitive import _recording
-from .tensor import Leaf, Tensor, pull, wrap
+from .tensor import Leaf, Tensor, mode, pull, wrap
 
 
 def grad(f, argnums=0):
@@ -37,7 +37,7 @@ def jacobian(f, argnum=0):
     """∂f/∂x, of shape `f(x).shape + x.shape`: one backward pass for each element of f(x)."""
     def matrix(*args):
         y, inputs, lift = _trace(f, args, argnum)
-        basis = np.eye(np.size(y)).reshape(-1, *np.shape(y))
+        basis = np.eye(np.size(y)).reshape(np.size(y), *np.shape(y))
         rows = [_pull(y, e, inputs, lift)[0] for e in basis]                               # (1)
         shape = np.shape(y) + inputs[0].shape
         return ops.reshape(ops.stack(rows), shape) if rows else np.zeros(shape)
@@ -60,7 +60,7 @@ def _trace(f, args, argnums):
     with _recording(True):
         inputs = [_fresh(args[i]) for i in places]
         y = f(*[inputs[places.index(i)] if i in places else a for i, a in enumerate(args)])
-    return y, inputs, any(x.node.op for x in inputs) or _outside(y, inputs)
+    return y, inputs, mode.recording and (any(x.node.op for x in inputs) or _outside(y, inputs))
 
 
 def _fresh(x):

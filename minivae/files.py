@@ -1,7 +1,12 @@
-"""Files that are either the old version or the new one, never half of it."""
+"""Files that can be trusted: written whole or not at all, read without pickle and checked before they are believed."""
+import io
+import math
 import os
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 
 @contextmanager
@@ -21,3 +26,44 @@ def atomic(path: str | Path, mode: str = "wb", **options):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: str | Path):
+    """Within this context whatever goes wrong becomes a ValueError that begins with the path."""
+    try:
+        yield
+    except Exception as error:               # damaged files fail in many ways: zipfile, zlib, struct, tokenize, ...
+        if str(error).startswith(f"{path}: "):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: {reason}") from None
+
+
+def read_header(file, size: int) -> tuple[tuple, bool, np.dtype]:
+    """Shape, Fortran order and dtype of an open .npy file of `size` bytes, which must be what they call for."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"version {version[0]}.{version[1]} of the .npy format is not known")
+    if dtype.hasobject:
+        raise ValueError("holds Python objects, and those are never loaded")
+    wanted, found = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if wanted != found:
+        raise ValueError(f"is damaged: shape {shape} of {dtype} takes {wanted} bytes, and there are {found}")
+    return shape, fortran, dtype
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, by name. Raises ValueError if anything in it is damaged or not a plain array."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        arrays = {}
+        for info in archive.infolist():
+            raw = archive.read(info)         # checks the CRC
+            with reading(info.filename):
+                read_header(io.BytesIO(raw), len(raw))
+                arrays[info.filename.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+        return arrays

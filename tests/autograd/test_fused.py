@@ -1,11 +1,177 @@
-"""Fused ops equal their twins: value, gradient and Hessian, in both precisions."""
+"""Fused ops equal their twins: value, gradient and Hessian, in both precisions, and far out where the twins give up."""
 import numpy as np
 import pytest
+from scipy import special, stats
 
-from autograd import Tensor, fused, grad, gradcheck, ops
+from autograd import OPS, Tensor, fused, grad, hessian, ops
+
+from .cases import CASES
+
+FUSED = [c for c in CASES.values() if c.name.partition(":")[0] in vars(fused)]
 
 
-@pytest.mark.equation("fused.linear", "linear(x, W, b) = phi(x W + b)", bound=1e-10)
-def test_linear_is_its_twin(measure, rng):
-    x, w, b = rng.standard_normal((5, 3)), rng.standard_normal((3, 4)), rng.standard_normal(4)
-    measure(fused.linear(x, w, b, activation="tanh") - fused.linear.twin(x, w, b, activation="tanh"))
+def cases_of(name):
+    return pytest.mark.parametrize("case", [c for c in FUSED if c.smooth and c.name.partition(":")[0] == name],
+                                   ids=lambda c: c.name)
+
+
+def use_the_twin(case, monkeypatch):
+    name = case.name.partition(":")[0]
+    monkeypatch.setattr(fused, name, OPS[name].twin)
+
+
+def derivatives(case):
+    """Value, gradients and Hessians of the case."""
+    u, argnums = case.cotangent(), tuple(range(len(case.inputs)))
+    phi = lambda *xs: ops.sum(ops.multiply(case.f(*xs), u))
+    return [case.f(*case.inputs), *grad(phi, argnums)(*case.inputs), *[hessian(phi, i)(*case.inputs) for i in argnums]]
+
+
+def compare(case, measure, monkeypatch):
+    got = derivatives(case)
+    use_the_twin(case, monkeypatch)
+    for a, b in zip(got, derivatives(case)):
+        measure((a - b) / max(1.0, np.max(np.abs(b))))
+
+
+@pytest.mark.equation("fused.linear", "linear(x, W, b) = phi(x W + b): value, gradient, Hessian", bound=1e-10)
+@cases_of("linear")
+def test_linear_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
+@pytest.mark.equation("fused.bernoulli-nll", "-ln prod sigma(l)^x (1 - sigma(l))^(1 - x) = sum softplus(l) - x l",
+                      bound=1e-10)
+@cases_of("bernoulli_nll")
+def test_bernoulli_nll_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
+@pytest.mark.equation("fused.gaussian-nll", "-ln N(x; mu, s^2) = 1/2 sum ln 2 pi + ln s^2 + (x - mu)^2 / s^2",
+                      bound=1e-10)
+@cases_of("gaussian_nll")
+def test_gaussian_nll_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
+@pytest.mark.equation("fused.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum mu^2 + s^2 - 1 - ln s^2", bound=1e-10)
+@cases_of("gaussian_kl")
+def test_gaussian_kl_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
+@pytest.mark.equation("fused.softmax-cross-entropy", "-ln softmax(l)_c = ln sum exp(l) - l_c", bound=1e-10)
+@cases_of("softmax_cross_entropy")
+def test_softmax_cross_entropy_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
+@pytest.mark.parametrize("case", FUSED, ids=lambda c: c.name)
+def test_a_fused_op_in_float32_is_its_twin_in_float64(case, monkeypatch):
+    def first_order(dtype):
+        xs = case.tensors(dtype)
+        y = case.f(*xs)
+        y.backward(case.cotangent())
+        return [y.data, *[x.grad for x in xs]]
+    got = first_order(np.float32)
+    use_the_twin(case, monkeypatch)
+    for a, b in zip(got, first_order(np.float64)):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.max(np.abs(b)))
+
+
+def test_every_fused_op_names_a_twin():
+    names = [name for name, f in vars(fused).items() if f in OPS.values()]
+    assert len(names) >= 5 and all(OPS[name].twin for name in names)
+
+
+# Against the distributions themselves
+
+def test_bernoulli_nll_is_the_negative_log_pmf(rng):
+    logits, x = rng.standard_normal((4, 3)), rng.integers(0, 2, (4, 3)).astype(float)
+    want = -stats.bernoulli.logpmf(x, special.expit(logits)).sum(-1)
+    np.testing.assert_allclose(fused.bernoulli_nll(logits, x), want)
+
+
+def test_gaussian_nll_reads_logvar_as_the_logarithm_of_the_variance(rng):
+    x, mu, logvar = rng.standard_normal((3, 4, 5))
+    want = -stats.norm.logpdf(x, mu, np.exp(logvar) ** 0.5).sum(-1)
+    np.testing.assert_allclose(fused.gaussian_nll(x, mu, logvar), want)
+
+
+def test_gaussian_kl_is_zero_only_at_the_standard_normal(rng):
+    assert fused.gaussian_kl(np.zeros((1, 4)), np.zeros((1, 4))) == 0
+    mu, logvar = rng.standard_normal((2, 50, 1))
+    assert (fused.gaussian_kl(mu, logvar) > 0).all()
+
+
+def test_softmax_cross_entropy_is_the_negative_log_probability(rng):
+    logits = rng.standard_normal((4, 3))
+    want = -np.log(special.softmax(logits, -1))[range(4), [0, 1, 2, 0]]
+    np.testing.assert_allclose(fused.softmax_cross_entropy(logits, [0, 1, 2, 0]), want)
+
+
+# Far out
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bernoulli_nll_is_finite_and_right_at_large_logits(dtype):
+    logits = Tensor(np.array([[1000], [-1000], [1000], [-1000]]), requires_grad=True, dtype=dtype)
+    y = fused.bernoulli_nll(logits, np.array([[1], [0], [0], [1]], dtype))
+    y.backward(np.ones(4))
+    np.testing.assert_array_equal(y.data, [0, 0, 1000, 1000])
+    np.testing.assert_array_equal(logits.grad[:, 0], [0, 0, 1, -1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bernoulli_nll_keeps_the_digits_of_a_small_loss(dtype):
+    logits = np.linspace(1, 80, 200).astype(dtype)
+    got = fused.bernoulli_nll(logits[:, None], np.ones((200, 1), dtype))
+    want = np.log1p(np.exp(-logits.astype(np.longdouble))).astype(float)
+    np.testing.assert_allclose(got, want, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_gaussian_kl_keeps_the_digits_near_zero():
+    logvar = np.array([[1e-5]])
+    np.testing.assert_allclose(fused.gaussian_kl(0 * logvar, logvar), 0.25e-10 * (1 + 1e-5 / 3), rtol=1e-9)
+
+
+def test_softmax_cross_entropy_is_finite_at_large_logits():
+    logits = np.array([[1000.0, -1000.0], [1000.0, -1000.0]])
+    np.testing.assert_array_equal(fused.softmax_cross_entropy(logits, [0, 1]), [0, 2000])
+    g = grad(lambda l: ops.sum(fused.softmax_cross_entropy(l, [0, 1])))(logits)
+    np.testing.assert_array_equal(g, [[0, 0], [1, -1]])
+
+
+def test_a_nan_stays_a_nan():
+    bad = np.full((1, 2), np.nan)
+    for y in (fused.bernoulli_nll(bad, bad), fused.gaussian_kl(bad, bad), fused.gaussian_nll(bad, bad, bad),
+              fused.softmax_cross_entropy(bad, [0]), fused.linear(bad, np.ones((2, 1)), None, activation="relu")):
+        assert np.isnan(y).all()
+
+
+# Bad input
+
+@pytest.mark.parametrize("labels, message", [([0, 3], r"\[0, 3\), got 0 to 3"), ([-1, 0], r"\[0, 3\), got -1 to 0"),
+                                             ([0.0, 1.0], "integers.*float64"), ([0], r"shape \(2,\).*\(1,\)"),
+                                             ([[0], [1]], r"shape \(2,\)"), ([True, False], "integers.*bool")])
+def test_labels_that_are_none_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        fused.softmax_cross_entropy(Tensor(np.zeros((2, 3)), requires_grad=True), labels)
+
+
+def test_an_activation_that_linear_does_not_fuse_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="relu.*tanh.*sigmoid.*swish|swish.*relu.*tanh.*sigmoid"):
+        fused.linear(np.ones((2, 3)), np.ones((3, 2)), None, activation="swish")
+
+
+@pytest.mark.parametrize("x, w, b", [((2, 3), (4, 2), (2,)), ((2, 3), (3, 2), (3,)), ((2, 3), (2, 3, 2), (2,)),
+                                     ((2, 3), (3, 2), (2, 2))], ids=str)
+def test_linear_refuses_shapes_that_it_cannot_differentiate(x, w, b):
+    with pytest.raises(ValueError):
+        fused.linear(*[Tensor(np.ones(shape), requires_grad=True) for shape in (x, w, b)])
+
+
+@pytest.mark.parametrize("f", [fused.bernoulli_nll, fused.gaussian_kl], ids=lambda f: f.__name__)
+def test_shapes_that_do_not_broadcast_are_refused(f):
+    with pytest.raises(ValueError, match="broadcast"):
+        f(Tensor(np.ones((5, 3))), Tensor(np.ones((5, 2))))

@@ -26,8 +26,9 @@ def test_two_leaves_never_share_a_gradient_array():
 
 
 def test_a_leaf_owns_its_gradient():
-    for f in (lambda x: x, np.positive, lambda x: x + 0.0, lambda x: x.reshape(3, 1).T[0], lambda x: ops.pad(x, 1)[1:-1],
-              lambda x: ops.concatenate([x, x])[3:], lambda x: ops.broadcast_to(x, (3,))):
+    for f in (lambda x: x, np.positive, lambda x: x + 0.0, lambda x: x.reshape(3, 1).T[0],
+              lambda x: ops.pad(x, 1)[1:-1], lambda x: ops.concatenate([x, x])[3:],
+              lambda x: ops.broadcast_to(x, (3,))):
         x, g = Tensor(np.ones(3), requires_grad=True), np.arange(3.0)
         f(x).backward(g)
         assert not np.shares_memory(x.grad, g)
@@ -208,17 +209,20 @@ PROTOCOL = {
     "sum over an axis": lambda t: np.sum(t, axis=0, keepdims=True), "mean": lambda t: np.mean(t, 1), "var": np.var,
     "prod": np.prod, "max": np.max, "min": lambda t: np.min(t, axis=1), "cumsum": lambda t: np.cumsum(t, axis=0),
     "inv": np.linalg.inv, "solve": lambda t: np.linalg.solve(t, B), "slogdet": lambda t: np.linalg.slogdet(t)[1],
-    "cholesky": lambda t: np.linalg.cholesky(t @ t.T), "matmul": lambda t: np.matmul(B, t), "power": lambda t: np.power(t, 2.0),
+    "cholesky": lambda t: np.linalg.cholesky(t @ t.T), "matmul": lambda t: np.matmul(B, t),
+    "power": lambda t: np.power(t, 2.0),
     "exp": np.exp, "abs": np.abs, "negative": np.negative, "expit": special.expit, "erf": special.erf,
     "stack": lambda t: np.stack([t, B]), "split": lambda t: np.split(t, 3)[1], "reshape": lambda t: np.reshape(t, -1),
     "transpose": np.transpose, "swapaxes": lambda t: np.swapaxes(t, 0, 1), "flip": np.flip, "tril": np.tril,
     "diag": np.diag, "trace": np.trace, "clip": lambda t: np.clip(t, 1.2, 4), "maximum": lambda t: np.maximum(B, t),
     "broadcast_to": lambda t: np.broadcast_to(t, (2, 3, 3)), "expand_dims": lambda t: np.expand_dims(t, 0),
-    "einsum": lambda t: np.einsum("ij,jk->ik", B, t), "ndarray @ Tensor": lambda t: B @ t, "Tensor @ ndarray": lambda t: t @ B,
+    "einsum": lambda t: np.einsum("ij,jk->ik", B, t), "ndarray @ Tensor": lambda t: B @ t,
+    "Tensor @ ndarray": lambda t: t @ B,
     "ndarray * Tensor": lambda t: B * t, "ndarray - Tensor": lambda t: B - t, "ndarray / Tensor": lambda t: B / t,
-    "ndarray ** Tensor": lambda t: (B + 1) ** t, "number ** Tensor": lambda t: 2 ** t, "np.float64 * Tensor": lambda t:
-    np.float64(2) * t, "np.float64 - Tensor": lambda t: np.float64(2) - t, "np.float64 / Tensor": lambda t: np.float64(2) / t,
-    "int array * Tensor": lambda t: np.arange(3) * t, "bool array * Tensor": lambda t: np.array([True, False, True]) * t}
+    "ndarray ** Tensor": lambda t: (B + 1) ** t, "number ** Tensor": lambda t: 2 ** t,
+    "np.float64 * Tensor": lambda t: np.float64(2) * t, "np.float64 - Tensor": lambda t: np.float64(2) - t,
+    "np.float64 / Tensor": lambda t: np.float64(2) / t, "int array * Tensor": lambda t: np.arange(3) * t,
+    "bool array * Tensor": lambda t: np.array([True, False, True]) * t}
 
 
 @pytest.mark.parametrize("name", PROTOCOL)
@@ -233,8 +237,9 @@ def test_numpy_functions_of_a_tensor_are_differentiable(name):
     np.testing.assert_allclose(np.vdot(grad(lambda t: ops.sum(f(t) * u))(T.data), h), slope, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("f", [np.sort, np.linalg.norm, np.linalg.det, np.median, np.floor, np.mod, np.dot, np.add.reduce,
-                               np.outer, np.std, lambda t: np.add.at(t, 0, 1), lambda t: np.sum(t, dtype=np.float32),
+@pytest.mark.parametrize("f", [np.sort, np.linalg.norm, np.linalg.det, np.median, np.floor, np.mod, np.dot,
+                               np.add.reduce, np.outer, np.std, lambda t: np.add.at(t, 0, 1),
+                               lambda t: np.sum(t, dtype=np.float32),
                                lambda t: np.mean(t, out=np.zeros(())), lambda t: np.exp(t, where=B > 0),
                                lambda t: np.pad(t, 1), lambda t: t % 2, lambda t: t // 2],
                          ids=lambda f: getattr(f, "__name__", None))
@@ -245,9 +250,9 @@ def test_numpy_functions_without_a_derivative_raise(f):
 
 def test_comparisons_give_boolean_arrays():
     t = Tensor([1.0, 2.0, 3.0], requires_grad=True)
-    for got, want in ((t > 2, [0, 0, 1]), (t >= 2, [0, 1, 1]), (t < 2, [1, 0, 0]), (t <= 2, [1, 1, 0]), (t == 2, [0, 1, 0]),
-                      (t != 2, [1, 0, 1]), (2 < t, [0, 0, 1]), (np.full(3, 2.0) > t, [1, 0, 0]), (t == t, [1, 1, 1]),
-                      (np.isnan(t), [0, 0, 0]), (np.less(t, t + 1), [1, 1, 1])):
+    for got, want in ((t > 2, [0, 0, 1]), (t >= 2, [0, 1, 1]), (t < 2, [1, 0, 0]), (t <= 2, [1, 1, 0]),
+                      (t == 2, [0, 1, 0]), (t != 2, [1, 0, 1]), (2 < t, [0, 0, 1]), (np.full(3, 2.0) > t, [1, 0, 0]),
+                      (t == t, [1, 1, 1]), (np.isnan(t), [0, 0, 0]), (np.less(t, t + 1), [1, 1, 1])):
         assert type(got) is np.ndarray and got.dtype == bool and got.tolist() == list(map(bool, want))
 
 
@@ -300,8 +305,8 @@ def test_a_tensor_never_rounds_to_integers(dtype):
 
 
 @pytest.mark.parametrize("f", [lambda t: t + np.ones(2), lambda t: t @ np.ones(2), lambda t: t.reshape(2, 2),
-                               lambda t: np.concatenate([t[None], np.ones((1, 2))]), lambda t: ops.broadcast_to(t, (2,)),
-                               lambda t: np.broadcast_to(t, (3, 2))],
+                               lambda t: np.concatenate([t[None], np.ones((1, 2))]),
+                               lambda t: ops.broadcast_to(t, (2,)), lambda t: np.broadcast_to(t, (3, 2))],
                          ids=["add", "matmul", "reshape", "concatenate", "broadcast_to", "np.broadcast_to"])
 def test_shapes_that_do_not_fit_are_a_value_error(f):
     with pytest.raises(ValueError, match="shape|dimension"):

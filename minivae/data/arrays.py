@@ -1,0 +1,73 @@
+"""The user's own arrays: .npy, .npz and .csv files."""
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from ..files import read_header, read_npz, reading
+
+LARGE = 64 * 2**20                           # bytes: a larger .npy is mapped, not read
+
+
+def load(path: str | Path) -> np.ndarray:
+    """The examples (N, ...) in a file: uint8, bool, float32 or float64.
+
+    .npy  mapped read-only if it is large
+    .npz  the one array in it, or the one named "images", "x" or "data"
+    .csv  numbers and commas, one example a line, read as float32; a first line without numbers is skipped
+
+    Raises ValueError, naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    with reading(path):
+        if path.suffix not in READERS:
+            raise ValueError(f"data come as {', '.join(READERS)}")
+        data = READERS[path.suffix](path)
+        if data.dtype not in (np.uint8, bool, np.float32, np.float64):
+            raise ValueError(f"holds {data.dtype}, wanted uint8, bool, float32 or float64")
+        if data.ndim < 2 or data.size == 0:
+            raise ValueError(f"has shape {data.shape}, wanted (N, ...) with at least one row and one column")
+    return data
+
+
+def _npy(path):
+    with open(path, "rb") as file:
+        shape, fortran, dtype = read_header(file, os.fstat(file.fileno()).st_size)
+        start = file.tell()
+    if fortran or not dtype.isnative:
+        return np.ascontiguousarray(np.load(path, allow_pickle=False), dtype.newbyteorder("="))
+    if path.stat().st_size <= LARGE:
+        return np.load(path, allow_pickle=False)
+    return np.memmap(path, dtype, "r", start, shape)
+
+
+def _npz(path):
+    with reading(path):
+        arrays = read_npz(path)
+    names = [name for name in ("images", "x", "data") if name in arrays] or list(arrays)
+    if len(names) != 1 and len(arrays) != 1:
+        raise ValueError(f"holds arrays named {sorted(arrays)}: which are the examples? name one images, x or data")
+    return arrays[names[0]]
+
+
+def _csv(path):
+    with open(path) as file:
+        first = file.readline().split(",")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")      # loadtxt warns of an empty file, which `load` refuses
+        try:
+            return np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=not any(map(_number, first)), ndmin=2)
+        except ValueError as error:
+            raise ValueError(str(error).split(";")[0]) from None
+
+
+def _number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+READERS = {".npy": _npy, ".npz": _npz, ".csv": _csv}

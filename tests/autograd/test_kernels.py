@@ -1,0 +1,51 @@
+"""The compiled loops equal the same in NumPy, in both precisions, and compile once."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from autograd import kernels
+
+BOTH = pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-10)], ids=["float32", "float64"])
+
+
+@BOTH
+def test_bernoulli_terms_are_softplus_and_sigmoid(dtype, rtol, rng):
+    logits, x = (4 * rng.standard_normal(101)).astype(dtype), rng.random(101).astype(dtype)
+    e, nll, residual = np.exp(-np.abs(logits)), np.empty_like(logits), np.empty_like(logits)
+    kernels.bernoulli_terms(logits, x, e, np.log(1 + e), nll, residual)
+    l, x = logits.astype(float), x.astype(float)
+    np.testing.assert_allclose(nll, np.logaddexp(l, 0) - x * l, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(residual, 1 / (1 + np.exp(-l)) - x, rtol=rtol, atol=rtol)
+
+
+@BOTH
+def test_adam_is_its_numpy_composition(dtype, rtol, rng):
+    p, g, m, v = (rng.standard_normal(101) for _ in range(4))
+    v = v * v
+    arrays = [a.astype(dtype) for a in (p, g, m, v)]
+    kernels.adam(*arrays, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 0.95, 1.7)))
+    m = 0.9 * m + 0.1 * g
+    v = 0.999 * v + 0.001 * g * g
+    p = 0.95 * p - 0.1 * m / (np.sqrt(v) * 1.7 + 1e-8)
+    for got, want in zip(arrays, (p, g, m, v)):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
+
+
+@BOTH
+def test_adam_at_gradient_zero_stands_still(dtype, rtol):
+    p, g, m, v = np.ones(3, dtype), *np.zeros((3, 3), dtype)
+    kernels.adam(p, g, m, v, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+    np.testing.assert_array_equal(p, 1)
+
+
+def test_the_first_call_says_that_it_compiles_and_the_second_start_compiles_nothing(tmp_path):
+    code = ("import numpy as np; from autograd import kernels; a = [np.ones(3, np.float32) for _ in range(4)];"
+            "kernels.adam(*a, *map(np.float32, (.1, .9, .1, .999, .001, 1e-8, 1, 1)))")
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
+    says = [subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stderr
+            for _ in range(2)]
+    assert says == ["compiling the kernel `adam` (once, then cached)\n", ""]
