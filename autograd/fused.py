@@ -20,7 +20,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 # Activations that `linear` can fuse: in place on its output, and the derivative as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
-               "relu": (lambda y: np.maximum(y, 0, out=y), lambda g, y: g * (y > 0)),
+               "relu": (None, None),                               # has kernels, bias and all
                "tanh": (lambda y: np.tanh(y, out=y), lambda g, y: g * (1 - y * y)),
                "sigmoid": (lambda y: ops.sigmoid.forward(y, out=y), lambda g, y: g * y * (1 - y))}
 
@@ -32,15 +32,22 @@ def _linear(x, w, b, activation=None):
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
     y = np.matmul(x, w)
+    if activation == "relu":
+        kernels.bias_relu(y.reshape(-1, y.shape[-1]), np.zeros(y.shape[-1], y.dtype) if b is None else b)
+        return y                                                                           # (1)
     if b is not None:
         y += b
     return ACTIVATIONS[activation][0](y)                                                   # (1)
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
-    g = ACTIVATIONS[activation][1](g, y)
-    flat = g.reshape(-1, g.shape[-1])
-    return (needs[0] and g @ w.T, needs[1] and x.reshape(-1, x.shape[-1]).T @ flat, needs[2] and flat.sum(axis=0))
+    if activation == "relu":
+        gb, flat = np.empty(y.shape[-1], y.dtype), np.empty_like(y).reshape(-1, y.shape[-1])
+        kernels.relu_vjp(np.ascontiguousarray(g).reshape(flat.shape), y.reshape(flat.shape), flat, gb)
+    else:
+        flat = ACTIVATIONS[activation][1](g, y).reshape(-1, y.shape[-1])
+        gb = needs[2] and flat.sum(axis=0)
+    return needs[0] and (flat @ w.T).reshape(x.shape), needs[1] and x.reshape(-1, x.shape[-1]).T @ flat, gb
 
 
 def _linear_twin(x, w, b, activation=None):
@@ -51,9 +58,11 @@ def _linear_twin(x, w, b, activation=None):
 def _bernoulli_nll(logits, x):
     """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
     logits, x = (np.ascontiguousarray(v) for v in np.broadcast_arrays(logits, x))
-    e = np.exp(-np.abs(logits))
-    nll, residual = np.empty_like(logits), np.empty_like(logits)
-    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, e, np.log(1 + e), nll, residual)))     # (2)
+    e = np.abs(logits)
+    np.exp(np.negative(e, out=e), out=e)
+    log_u, residual = np.add(e, 1), np.empty_like(e)
+    nll = np.log(log_u, out=log_u)                                 # the kernel reads each before it writes it
+    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, e, log_u, nll, residual)))             # (2)
     return nll.sum(axis=-1), residual
 
 

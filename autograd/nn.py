@@ -58,15 +58,8 @@ class Module:
 
     def load_state(self, state: dict[str, np.ndarray]):
         """Take over what `state()` gave. Raises ValueError, before anything is changed, for a name or shape that differs."""
-        items = list(self._items())
-        names = [name for name, *_ in items]
-        if set(names) != set(state):
-            raise ValueError(f"the state lacks {sorted(set(names) - set(state))} and has {sorted(set(state) - set(names))} "
-                             "that this model does not know")
-        for name, _, _, value in items:
-            if np.shape(state[name]) != value.shape:
-                raise ValueError(f"{name} has shape {np.shape(state[name])} in the state, {value.shape} in this model")
-        for name, owner, key, value in items:
+        check_state(self.state(), state, type(self).__name__)
+        for name, owner, key, value in list(self._items()):
             if isinstance(value, Parameter):
                 value.assign(state[name])
             else:
@@ -104,6 +97,17 @@ class Module:
                 first, *rest = repr(part).splitlines()
                 lines += [f"  {name}: {first}", *("  " + line for line in rest)]
         return "\n".join(lines)
+
+
+def check_state(mine: dict, given: dict, whose: str):
+    """Raise ValueError unless `given` has the names and shapes of `mine`."""
+    if set(mine) != set(given):
+        raise ValueError(f"this is not the state of {whose}: it lacks {sorted(set(mine) - set(given))} "
+                         f"and has {sorted(set(given) - set(mine))}, which is not known")
+    for name in mine:
+        if np.shape(given[name]) != np.shape(mine[name]):
+            raise ValueError(f"this is not the state of {whose}: {name} has shape {np.shape(given[name])}, "
+                             f"not {np.shape(mine[name])}")
 
 
 def _parts(key, value):

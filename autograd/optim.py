@@ -19,6 +19,7 @@ from typing import Callable, Iterable
 import numpy as np
 
 from . import kernels
+from .nn import check_state
 from .tensor import Leaf, Tensor
 
 
@@ -54,9 +55,7 @@ class Optimizer:
 
     def load_state(self, state: dict[str, np.ndarray]):
         """Take over what `state()` gave; raises ValueError for another optimizer's."""
-        mine = self.state()
-        if {k: np.shape(v) for k, v in mine.items()} != {k: np.shape(v) for k, v in state.items()}:
-            raise ValueError(f"this is not the state of a {type(self).__name__} of these {len(self.params)} parameters")
+        check_state(self.state(), state, f"{type(self).__name__} of these {len(self.params)} parameters")
         self.t, self.steps = int(state["t"]), state["steps"].tolist()
         for slot in self.slots:
             for i, a in enumerate(getattr(self, slot)):
@@ -118,6 +117,15 @@ class EMA:
         for a, p in zip(self.average, self.params):
             a *= self.decay
             a += (1 - self.decay) * p.data                                                 # (4)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {str(i): a.copy() for i, a in enumerate(self.average)}
+
+    def load_state(self, state: dict[str, np.ndarray]):
+        """Take over what `state()` gave; raises ValueError for an average of other parameters."""
+        check_state(self.state(), state, f"EMA of these {len(self.params)} parameters")
+        for i, a in enumerate(self.average):
+            a[...] = state[str(i)]
 
     @contextmanager
     def applied(self):

@@ -2,17 +2,22 @@
 import csv
 import math
 import shutil
+import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
 
-from autograd import no_grad
+from autograd import detect_nan, no_grad
 from autograd.nn import Module
-from autograd.optim import Optimizer
+from autograd.optim import EMA, Optimizer
 
+from .checkpoint import load, restore, save
+from .data.batches import Batches
 from .files import atomic
 
 
@@ -26,45 +31,137 @@ class Model(Module):
         """Called before step t = 1, 2, ...: the place for what changes with time."""
 
 
-def fit(model: Model, batches: Callable, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator,
-        on_epoch: Callable[[int], dict] | None = None, history: str | Path | None = None) -> list[dict]:
-    """Train `model` on `batches(rng)` for `epochs` epochs; returns a row for each: epoch, seconds, mean terms.
+def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator,
+        ema: EMA | None = None, on_epoch: Callable[[int], dict] | None = None, history: str | Path | None = None,
+        checkpoint: str | Path | None = None, every: float = 60.0, resume: bool = False, config: dict | None = None,
+        ) -> list[dict]:
+    """Train `model` for `epochs` epochs of `batches`; returns a row for each: epoch, seconds, the mean of each term.
 
-    on_epoch  called after each epoch with its number; the dict that it returns joins the row
-    history   a CSV file to hold the rows, rewritten whole after each epoch
+    ema         an average of weights to update after each step
+    on_epoch    called after each epoch with its number; the dict that it returns joins the row
+    history     a CSV file to hold the rows, rewritten whole after each epoch
+    checkpoint  a file to save the run in: after each epoch, every `every` seconds, and on Ctrl-C, with `config` inside
+    resume      go on from `checkpoint`, if there is one: the weights become those of a run that never stopped
 
-    Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming
-    the step, when the loss is no longer finite.
+    Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming step, op
+    and last checkpoint, when the loss is no longer finite; KeyboardInterrupt on Ctrl-C, with a checkpoint after saving.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
-    rows, t, progress = [], 0, Progress(epochs * len(batches))
+    run = Run()
+    if resume and checkpoint and Path(checkpoint).exists():
+        found = load(checkpoint)
+        restore(found, model, optimizer, rng, ema)
+        run = Run(**found.header["position"])
+    progress, saved = Progress(epochs * len(batches), run.t), time.perf_counter()
     try:
-        for epoch in range(1, epochs + 1):
-            start, sums, n = time.perf_counter(), {}, 0
-            for batch in batches(rng):
-                t += 1
-                model.on_step(t)
-                loss, terms = model.loss(batch, rng)
-                if not math.isfinite(loss.item()):
-                    raise FloatingPointError(f"the loss is {loss.item()} at step {t}: autograd.detect_nan() finds the op")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                n += 1
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                progress.show(t, f"epoch {epoch}/{epochs}", {name: total / n for name, total in sums.items()})
-            row = {"epoch": epoch, "seconds": time.perf_counter() - start} | {k: v / n for k, v in sums.items()}
-            if on_epoch:
-                row |= on_epoch(epoch) or {}
-            rows.append(row)
-            progress.line(f"epoch {epoch}/{epochs}", row)
-            if history:
-                write_csv(history, rows)
+        with _interrupts(checkpoint) as interrupted:
+            while run.epoch <= epochs:
+                head, order = f"epoch {run.epoch}/{epochs}", run.order(batches, rng)
+                while run.done < len(batches):
+                    clock = time.perf_counter()
+                    batch = batches.batch(order, run.done, rng)
+                    terms = _step(model, batch, optimizer, rng, run.t + 1, checkpoint)
+                    if ema:
+                        ema.update()
+                    now = time.perf_counter()
+                    run.count(terms, now - clock)
+                    progress.show(run.t, head, run.means())
+                    if checkpoint and (interrupted or now - saved >= every):
+                        save(checkpoint, model, optimizer, rng, position=vars(run), config=config, ema=ema)
+                        saved = now
+                    if interrupted:
+                        raise KeyboardInterrupt(f"stopped after step {run.t}; {checkpoint} has it all: go on with resume")
+                row = {"epoch": run.epoch, "seconds": run.seconds, **run.means()}
+                run.finish(row | ((on_epoch(run.epoch) if on_epoch else None) or {}))
+                if checkpoint:
+                    save(checkpoint, model, optimizer, rng, position=vars(run), config=config, ema=ema)
+                    saved = time.perf_counter()
+                if history:
+                    write_csv(history, run.rows)
+                progress.line(head, run.rows[-1])
     finally:
         progress.close()
-    return rows
+    return run.rows
+
+
+def _step(model, batch, optimizer, rng, t, checkpoint):
+    """Step t; returns the terms of its loss."""
+    state = rng.bit_generator.state
+    model.on_step(t)
+    loss, terms = model.loss(batch, rng)
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(_blame(model, batch, rng, state, t, checkpoint))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return terms
+
+
+def _blame(model, batch, rng, state, t, checkpoint):
+    """What to say of a loss that is not finite: the step is run again, with the same draws, to find the op."""
+    rng.bit_generator.state = state
+    try:
+        with detect_nan():
+            model.loss(batch, rng)
+        found = "every op was finite when the step was run again"
+    except FloatingPointError as error:
+        found = str(error)
+    last = f"; {checkpoint} is the last good checkpoint" if checkpoint and Path(checkpoint).exists() else ""
+    return f"the loss is not finite at step {t}: {found}{last}"
+
+
+class Run:
+    """Where a run is: what a checkpoint holds beside the weights. All of JSON's types."""
+
+    def __init__(self, epoch=1, done=0, t=0, seconds=0.0, start=None, sums=None, rows=None):
+        self.epoch, self.done, self.t, self.seconds = epoch, done, t, seconds      # epoch under way, its batches done, steps
+        self.start, self.sums, self.rows = start, sums or {}, rows or []           # random state when it began, sums, history
+
+    def order(self, batches, rng):
+        """The order of this epoch: drawn now, or, after a resume, drawn again as it was."""
+        if self.start is None:
+            self.start = rng.bit_generator.state
+            return batches.order(rng)
+        now, rng.bit_generator.state = rng.bit_generator.state, self.start
+        order = batches.order(rng)
+        rng.bit_generator.state = now
+        return order
+
+    def count(self, terms, seconds):
+        """One step more."""
+        self.t, self.done, self.seconds = self.t + 1, self.done + 1, self.seconds + seconds
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self):
+        """The mean of each term over the epoch so far."""
+        return {name: total / self.done for name, total in self.sums.items()}
+
+    def finish(self, row):
+        """The epoch is over, and this is its row."""
+        self.rows.append(row)
+        self.epoch, self.done, self.seconds, self.start, self.sums = self.epoch + 1, 0, 0.0, None, {}
+
+
+@contextmanager
+def _interrupts(catch):
+    """A list that the first Ctrl-C makes true, so that the step under way can be finished; the second one interrupts."""
+    interrupted = []
+
+    def handler(number, frame):
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted.append(True)
+
+    if not catch or threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @no_grad()
@@ -86,15 +183,15 @@ def write_csv(path: str | Path, rows: list[dict]):
 class Progress:
     """How far a long run is: a live line on stderr if that is a terminal, and lines on stdout that stay."""
 
-    def __init__(self, total: int, every: float = 0.1):
-        self.total, self.every, self.live = total, every, sys.stderr.isatty()
+    def __init__(self, total: int, done: int = 0, every: float = 0.1):
+        self.total, self.begun, self.every, self.live = total, done, every, sys.stderr.isatty()
         self.start = self.last = time.perf_counter()
 
     def show(self, done: int, head: str, terms: dict):
         """Redraw the live line, if there is one and it is time to."""
         now = time.perf_counter()
         if self.live and now - self.last >= self.every:
-            self.last, left = now, (now - self.start) / done * (self.total - done)
+            self.last, left = now, (now - self.start) / (done - self.begun) * (self.total - done)
             self._live(f"{head}  {done / self.total:4.0%}  {left // 60:.0f}:{left % 60:02.0f} left  {_terms(terms)}")
 
     def line(self, head: str, terms: dict):

@@ -1,3 +1,4 @@
-"""Data: MNIST (shipped with the package) and minibatches of any arrays."""
+"""Data: MNIST, shipped with the package; the user's own files; minibatches of either."""
+from .arrays import load
 from .batches import Batches, binarise
 from .mnist import mnist

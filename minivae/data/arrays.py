@@ -43,8 +43,7 @@ def _npy(path):
 
 
 def _npz(path):
-    with reading(path):
-        arrays = read_npz(path)
+    arrays = read_npz(path)
     names = [name for name in ("images", "x", "data") if name in arrays] or list(arrays)
     if len(names) != 1 and len(arrays) != 1:
         raise ValueError(f"holds arrays named {sorted(arrays)}: which are the examples? name one images, x or data")
@@ -57,7 +56,8 @@ def _csv(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")      # loadtxt warns of an empty file, which `load` refuses
         try:
-            return np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=not any(map(_number, first)), ndmin=2)
+            return np.loadtxt(path, np.float32, comments=None, delimiter=",", 
+                              skiprows=int(not any(map(_number, first))), ndmin=2)
         except ValueError as error:
             raise ValueError(str(error).split(";")[0]) from None
 

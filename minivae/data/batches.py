@@ -9,6 +9,7 @@ from typing import Iterator
 
 import numpy as np
 
+REMAP = 32                                   # batches between two mappings of a mapped file
 ROWS = 4096                                  # rows looked at or drawn at once, so that large data stay where they are
 
 
@@ -38,12 +39,27 @@ class Batches:
         return -(-len(self.data) // self.batch_size)
 
     def __call__(self, rng: np.random.Generator) -> Iterator:
-        order = rng.permutation(len(self.data))
-        for i in range(0, len(order), self.batch_size):
-            rows = order[i:i + self.batch_size]
-            x = self.data[rows].reshape(len(rows), -1)
-            x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32) if self.binarise else as_floats(x)  # (1)
-            yield x if self.labels is None else (x, self.labels[rows])
+        order = self.order(rng)
+        for i in range(len(self)):
+            yield self.batch(order, i, rng)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """The order in which one epoch visits the examples."""
+        return rng.permutation(len(self.data))
+
+    def batch(self, order: np.ndarray, i: int, rng: np.random.Generator):
+        """Batch i of the epoch in this order."""
+        rows = order[i * self.batch_size:(i + 1) * self.batch_size]
+        if i % REMAP == 0:
+            self.data = remapped(self.data)
+        x = np.asarray(self.data)[rows].reshape(len(rows), -1)
+        x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32) if self.binarise else as_floats(x)      # (1)
+        return x if self.labels is None else (x, self.labels[rows])
+
+
+def remapped(data: np.ndarray) -> np.ndarray:
+    """A file that is mapped into memory, mapped anew: what has been read of it stops counting as ours."""
+    return np.memmap(data.filename, data.dtype, "r", data.offset, data.shape) if isinstance(data, np.memmap) else data
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
@@ -70,6 +86,7 @@ def check_data(data):
         raise ValueError(f"data must be uint8, bool, float32 or float64, not {data.dtype}")
     if data.dtype.kind == "f":
         for i in range(0, len(data), ROWS):
+            data = remapped(data)
             bad = ~np.isfinite(data[i:i + ROWS]).reshape(len(data[i:i + ROWS]), -1).all(axis=1)
             if bad.any():
                 raise ValueError(f"the data have NaN or inf, first in row {i + int(np.argmax(bad))}")

@@ -3,7 +3,6 @@
 A case is named after the op that it exercises, with what is special about it after a colon. An op without a case fails
 `test_every_op_has_a_gradient_case`.
 """
-import math
 from typing import Callable, NamedTuple
 from zlib import crc32
 
@@ -261,9 +260,14 @@ for subscripts, a, b in (("ij,jk->ik", M, (4, 2)), ("bij,bjk->bik", (2, 3, 4), (
 
 # Fused
 for activation in fused.ACTIVATIONS:
-    case(f"linear: {activation}", lambda x, w, b, phi=activation: fused.linear(x, w, b, activation=phi),
-         lambda torch, x, w, b, phi=activation: (getattr(torch, phi) if phi else torch.clone)(x @ w + b),
+    def peer(torch, x, w, b, phi=activation):
+        return (getattr(torch, phi) if phi else torch.clone)(x @ w + b)
+    case(f"linear: {activation}", lambda x, w, b, phi=activation: fused.linear(x, w, b, activation=phi), peer,
          (5, 3), (3, 4), V, analytic=False)
+    case(f"linear: {activation}, transposed batches",
+         lambda x, w, b, phi=activation: fused.linear(ops.transpose(x, (1, 0, 2, 3)), w, b, activation=phi),
+         lambda torch, x, w, b, peer=peer: peer(torch, x.transpose(0, 1), w, b),
+         (2, 3, 2, 3), (3, 4), V, analytic=False)
 case("linear: no bias", lambda x, w: fused.linear(x, w, None, activation="tanh"),
      lambda torch, x, w: torch.tanh(x @ w), (5, 3), (3, 4))
 case("linear: batch of batches", lambda x, w, b: fused.linear(x, w, b), lambda torch, x, w, b: x @ w + b,

@@ -1,5 +1,4 @@
 """Fixtures of the engine's tests."""
-import numpy as np
 import pytest
 
 from autograd import OPS, op
@@ -25,9 +24,3 @@ def scratch_op():
     for table, before in ((OPS, known), (NUMPY, numpy)):
         table.clear()
         table.update(before)
-
-
-@pytest.fixture
-def f32():
-    """`f32(*shape)`: a float32 array with fixed values."""
-    return lambda *shape: np.random.default_rng(1).standard_normal(shape).astype(np.float32)

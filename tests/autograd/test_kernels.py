@@ -22,6 +22,28 @@ def test_bernoulli_terms_are_softplus_and_sigmoid(dtype, rtol, rng):
 
 
 @BOTH
+def test_bias_relu_and_its_vjp_are_their_numpy_compositions(dtype, rtol, rng):
+    y, b, g = (rng.standard_normal(shape).astype(dtype) for shape in ((101, 7), 7, (101, 7)))
+    want = np.maximum(y + b, 0)
+    kernels.bias_relu(y, b)
+    np.testing.assert_array_equal(y, want)
+    gx, gb = np.full_like(y, np.nan), np.full_like(b, np.nan)
+    kernels.relu_vjp(g, y, gx, gb)
+    np.testing.assert_array_equal(gx, np.where(want > 0, g, 0))
+    np.testing.assert_allclose(gb, np.where(want > 0, g, 0).astype(float).sum(0), rtol=rtol, atol=10 * rtol)
+
+
+@BOTH
+def test_bias_relu_keeps_a_nan_and_has_no_derivative_at_zero(dtype, rtol):
+    y = np.array([[np.nan, 0, -0.0, -1]], dtype)
+    kernels.bias_relu(y, np.zeros(4, dtype))
+    np.testing.assert_array_equal(y, [[np.nan, 0, 0, 0]])
+    gx, gb = np.empty_like(y), np.empty(4, dtype)
+    kernels.relu_vjp(np.ones_like(y), y, gx, gb)
+    np.testing.assert_array_equal(gx[0, 1:], 0)
+
+
+@BOTH
 def test_adam_is_its_numpy_composition(dtype, rtol, rng):
     p, g, m, v = (rng.standard_normal(101) for _ in range(4))
     v = v * v

@@ -212,7 +212,7 @@ def test_the_state_is_a_copy():
 def test_the_state_of_another_optimizer_is_refused(other):
     p = Parameter(np.ones(3))
     adam = optim.Adam([p])
-    with pytest.raises(ValueError, match="not the state of a Adam of these 1 parameters"):
+    with pytest.raises(ValueError, match="not the state of Adam of these 1 parameters"):
         adam.load_state(other(p).state())
 
 
@@ -241,6 +241,19 @@ def test_the_ema_is_applied_and_taken_back():
     np.testing.assert_array_equal(p.data, [3, 3])
     np.testing.assert_array_equal(ema.average[0], [2, 2])
     assert ema.average[0].dtype == np.float32
+
+
+def test_the_state_of_an_ema_goes_round_as_a_copy():
+    p, q = Parameter(np.ones(2)), Parameter(np.full(2, 5.0))
+    ema, other = optim.EMA([p]), optim.EMA([q])
+    state = ema.state()
+    other.load_state(state)
+    for array in state.values():
+        array[:] = 9
+    np.testing.assert_array_equal(other.average[0], [1, 1])
+    np.testing.assert_array_equal(ema.average[0], [1, 1])
+    with pytest.raises(ValueError, match="not the state of EMA of these 2 parameters"):
+        optim.EMA([p, q]).load_state(ema.state())
 
 
 @pytest.mark.equation("optim.clip", "g <- g min(1, c / ||g||), one norm over all parameters", bound=1e-12)

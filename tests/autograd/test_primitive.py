@@ -176,6 +176,14 @@ def test_only_vjps_that_are_needed_run(scratch_op):
     assert x.grad == 1
 
 
+def test_a_sloppy_op_keeps_the_dtype_all_the_same(scratch_op):
+    sloppy = scratch_op(lambda x: x * np.float64(2), lambda g: g * np.float64(2), name="sloppy")
+    x = Tensor(np.ones(3), requires_grad=True, dtype=np.float32)
+    y = sloppy(x)
+    y.backward(np.ones(3))
+    assert y.dtype == x.grad.dtype == np.float32
+
+
 def test_a_residual_without_a_twin_is_refused(scratch_op):
     with pytest.raises(ValueError, match="twin"):
         scratch_op(lambda x: (x, x), lambda g, residual: g, name="wrong", residual=True)

@@ -127,6 +127,20 @@ def test_assigning_keeps_the_accumulated_gradient():
     np.testing.assert_array_equal(p.data, [0, 0])
 
 
+def test_a_backward_that_fails_leaves_nothing_to_the_next(scratch_op):
+    def fail(g):
+        raise ArithmeticError
+    failing = scratch_op(lambda x: x * 1.0, fail, name="failing")
+    x = Tensor(1.0, requires_grad=True)
+    h = x * 5
+    for y in (failing(h) + h * 2, h * 2 + failing(h), failing(x) + x * 2):
+        with pytest.raises(ArithmeticError):
+            y.backward()
+        assert x.grad is None
+    (h * 3).backward()
+    assert x.grad == 15
+
+
 def test_backward_of_many_elements_needs_a_gradient_of_their_shape():
     y = Tensor(np.ones(3), requires_grad=True) * 2
     with pytest.raises(ValueError, match=r"shape \(3,\)"):

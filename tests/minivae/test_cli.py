@@ -1,0 +1,164 @@
+"""The command line: train, stop, resume, evaluate, sample; and one clear line for whatever is wrong."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minivae import checkpoint
+from minivae.__main__ import main
+
+from ..ledger import ROOT
+
+
+@pytest.fixture
+def data(tmp_path, rng):
+    path = tmp_path / "data.npy"
+    np.save(path, rng.integers(0, 256, (64, 5, 4), np.uint8))
+    return path
+
+
+def train(data, out, *more):
+    return main(["train", "vae", "--data", str(data), "--out", str(out), "--hidden", "8", "--latent-dim", "2",
+                 "--batch-size", "16", *more])
+
+
+def refused(capsys, message):
+    """Whether stderr holds one line, an error with this message."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    return len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
+
+
+def test_train_evaluate_sample(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "2") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.npz", "history.csv"]
+    assert main(["evaluate", str(out), "--samples", "3"]) == 0
+    assert "64 examples" in (text := capsys.readouterr().out) and "-ln p(x) <=" in text
+    assert main(["sample", str(out), "--n", "7", "--out", str(tmp_path / "s.npy")]) == 0
+    assert np.load(tmp_path / "s.npy").shape == (7, 20)
+    assert main(["sample", str(out), "--n", "7", "--out", str(tmp_path / "s.png")]) == 0
+    assert (tmp_path / "s.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
+def test_every_kind_of_file_trains_the_same(tmp_path, rng, suffix):
+    x, path = rng.random((40, 6), np.float32).round(3), tmp_path / f"x{suffix}"
+    {".npy": np.save, ".npz": lambda p, x: np.savez(p, x=x), ".csv": lambda p, x: np.savetxt(p, x, delimiter=",")}[suffix](path, x)
+    reference = tmp_path / "reference.npy"
+    np.save(reference, x)
+    states = []
+    for source, out in ((path, tmp_path / "a"), (reference, tmp_path / "b")):
+        assert train(source, out, "--epochs", "1") == 0
+        states.append(checkpoint.load(out / "checkpoint.npz").part("model"))
+    assert all((states[0][k] == states[1][k]).all() for k in states[1])
+
+
+def test_resume_goes_on_to_the_same_weights(data, tmp_path):
+    for more in (["--epochs", "1"], ["--epochs", "3", "--resume"]):
+        assert train(data, tmp_path / "parts", *more) == 0
+    assert train(data, tmp_path / "whole", "--epochs", "3") == 0
+    a, b = (checkpoint.load(tmp_path / name / "checkpoint.npz").arrays for name in ("parts", "whole"))
+    assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_a_run_is_never_overwritten_nor_mixed_with_another(data, tmp_path, capsys, rng):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "1") == 0
+    before = (out / "checkpoint.npz").read_bytes()
+    other = tmp_path / "other.npy"
+    np.save(other, rng.integers(0, 256, (64, 5, 4), np.uint8))
+    capsys.readouterr()
+    for more, source, message in (([], data, "holds a run already"), (["--resume", "--seed", "1"], data, "seed = 0, not 1"),
+                                  (["--resume", "--lr", "0.1"], data, "lr = 0.001, not 0.1"),
+                                  (["--resume"], other, "data = ")):
+        assert train(source, out, "--epochs", "2", *more) == 1
+        assert refused(capsys, message)
+    np.save(data, np.load(other))
+    assert train(data, out, "--epochs", "2", "--resume") == 1
+    assert refused(capsys, "does not hold the data")
+    assert (out / "checkpoint.npz").read_bytes() == before
+
+
+def test_nothing_to_resume_is_an_error_that_leaves_nothing(data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "--resume") == 1
+    assert refused(capsys, "holds no run") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("x, message", [
+    (np.full((20, 4), np.nan, np.float32), "NaN or inf, first in row 0"), (np.full((20, 4), 2, np.float32), "[0, 1]"),
+    (np.zeros((8, 4), np.uint8), "from 1 to 8"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
+def test_bad_data_is_one_line_and_leaves_no_run(tmp_path, capsys, x, message):
+    np.save(tmp_path / "x.npy", x)
+    assert train(tmp_path / "x.npy", tmp_path / "run") == 1
+    assert refused(capsys, message) and not (tmp_path / "run" / "checkpoint.npz").exists()
+
+
+def test_a_damaged_or_missing_run_is_one_line(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "1") == 0
+    capsys.readouterr()
+    (out / "checkpoint.npz").write_bytes((out / "checkpoint.npz").read_bytes()[:-200])
+    for command in (["evaluate", str(out)], ["sample", str(out), "--out", str(tmp_path / "s.png")],
+                    ["evaluate", str(tmp_path / "none")]):
+        assert main(command) == 1
+        assert refused(capsys, "checkpoint.npz: ")
+    assert train(data, out, "--resume") == 1
+    assert refused(capsys, "checkpoint.npz: ")
+
+
+@pytest.mark.parametrize("command, message", [
+    (["train", "vea", "--out", "x"], "invalid choice: 'vea'"), (["train", "vae"], "--out"), (["fly"], "invalid choice"),
+    (["train", "vae", "--out", "x", "--epochs", "0"], "'0' is not a whole number from 1 up"),
+    (["train", "vae", "--out", "x", "--lr", "nan"], "'nan' is not a number from 0 up"),
+    (["train", "vae", "--out", "x", "--variance", "-1"], "'-1' is not a positive number or 'learned'"),
+    (["train", "vae", "--out", "x", "--frobnicate"], "--frobnicate"), ([], "required")])
+def test_unknown_words_are_refused_with_the_choices(capsys, command, message):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "examples:" in text and "--resume" in text and "evaluate" in text
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(data, capsys):
+    assert train(data, "/proc/run") == 1
+    assert refused(capsys, "/proc/run")
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(data, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "minivae", "train", "vae", "--data", str(data), "--out", str(out), "--epochs", "100000",
+               "--hidden", "8", "--latent-dim", "2", "--batch-size", "16"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (out / "checkpoint.npz").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in err and "Traceback" not in err
+    t = checkpoint.load(out / "checkpoint.npz").header["position"]["t"]
+    assert t > 0 and f"step {t};" in err
+
+
+def test_a_full_disk_ends_in_one_line_with_the_checkpoint_before_intact(data, tmp_path):
+    """RLIMIT_FSIZE stands in for the full disk: writing past it fails in the same way."""
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "1") == 0
+    before = (out / "checkpoint.npz").read_bytes()
+    code = (f"import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from minivae.__main__ import main;"
+            f"sys.exit(main(['train', 'vae', '--data', {str(data)!r}, '--out', {str(out)!r}, '--epochs', '2', '--resume']))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")})
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) <= 1 + done.stderr.count("compiling")
+    assert "the checkpoint before is intact" in done.stderr and "Traceback" not in done.stderr
+    assert (out / "checkpoint.npz").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.npz", "history.csv"]
