@@ -34,7 +34,8 @@ def _watch(array, op, inputs, node):
         old = [i for i, v in enumerate(inputs) if v is not None and not np.isfinite(v).all()]
         cause = f"argument {old[0]} was not finite already" if old else "all its arguments were finite"
         shapes = ", ".join(str(np.shape(v)) for v in inputs)
-        raise FloatingPointError(f"{op.__name__} of shapes {shapes} gave {what} in shape {array.shape}; {cause}; {site}")
+        raise FloatingPointError(f"{op.__name__} of shapes {shapes} gave {what} in shape {array.shape}; "
+                                 f"{cause}; {site}")
     raise FloatingPointError(f"the derivative of {op.__name__} gave {what} in shape {array.shape}; {site}")
 
 

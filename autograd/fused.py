@@ -4,7 +4,7 @@
     (2)  bernoulli_nll:          −ln Π σ(l)ˣ (1 − σ(l))¹⁻ˣ = Σ softplus(l) − x l             [fused.bernoulli-nll]
     (3)  gaussian_nll:           −ln N(x; μ, σ²) = ½ Σ ln 2π + ln σ² + (x − μ)² / σ²         [fused.gaussian-nll]
     (4)  gaussian_kl:            KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ μ² + σ² − 1 − ln σ²            [fused.gaussian-kl]
-    (5)  softmax_cross_entropy:  −ln softmax(l)_c = ln Σ exp(l) − l_c                        [fused.softmax-cross-entropy]
+    (5)  softmax_cross_entropy:  −ln softmax(l)_c = ln Σ exp(l) − l_c                      [fused.softmax-cross-entropy]
 
 Sums run over the last axis, so (B, D) gives (B,), in nats. The twin is the oracle of the op's tests, and what second
 and higher derivatives go through: a VJP that uses a saved residual could not know how that depends on the inputs.
@@ -31,7 +31,7 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    y = np.matmul(x, w)
+    y = np.matmul(x, w, order="C")
     if activation == "relu":
         kernels.bias_relu(y.reshape(-1, y.shape[-1]), np.zeros(y.shape[-1], y.dtype) if b is None else b)
         return y                                                                           # (1)
@@ -60,8 +60,8 @@ def _bernoulli_nll(logits, x):
     logits, x = (np.ascontiguousarray(v) for v in np.broadcast_arrays(logits, x))
     e = np.abs(logits)
     np.exp(np.negative(e, out=e), out=e)
-    log_u, residual = np.add(e, 1), np.empty_like(e)
-    nll = np.log(log_u, out=log_u)                                 # the kernel reads each before it writes it
+    log_u, nll, residual = np.add(e, 1), np.empty_like(e), np.empty_like(e)
+    np.log(log_u, out=log_u)
     kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, e, log_u, nll, residual)))             # (2)
     return nll.sum(axis=-1), residual
 
@@ -113,5 +113,5 @@ gaussian_nll = op(_gaussian_nll, joint=_gaussian_nll_vjp, twin=lambda x, mu, log
     LOG_2PI + logvar + ops.square(x - mu) / ops.exp(logvar), axis=-1))
 gaussian_kl = op(_gaussian_kl, joint=_gaussian_kl_vjp, twin=lambda mu, logvar: 0.5 * ops.sum(
     ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
-softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits, labels:
-                           -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])
+softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits,
+                           labels: -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])

@@ -47,12 +47,12 @@ def gradcheck(f, *inputs, method="central", step=None, rtol=None, rng=None):
     inputs = [np.array(x, np.float64) for x in inputs]
     u = (rng or np.random.default_rng(0)).standard_normal(np.shape(f(*inputs)))
     analytic = grad(lambda *xs: ops.sum(ops.multiply(f(*xs), u)), tuple(range(len(inputs))))(*inputs)
-    worst = Report(0.0, 0, (), 0.0, 0.0)
+    nothing = worst = Report(0.0, 0, (), 0.0, 0.0)
     for k, (x, a) in enumerate(zip(inputs, analytic)):
         for index in np.ndindex(x.shape):
             n = _numeric(lambda v: np.sum(u * np.asarray(f(*inputs[:k], v, *inputs[k + 1:]))), x, index, method, step)
             error = abs(a[index] - n) / max(1.0, abs(a[index]), abs(n))
-            if not error <= worst.error:                          # a NaN is the worst of all
+            if worst is nothing or not error <= worst.error:                          # a NaN is the worst of all
                 worst = Report(float(error), k, index, float(a[index]), float(n))
             if np.isnan(error):
                 raise GradcheckError(f"gradcheck ({method}): {worst}")

@@ -57,7 +57,7 @@ class Module:
         return {name: np.array(value) for name, _, _, value in self._items()}
 
     def load_state(self, state: dict[str, np.ndarray]):
-        """Take over what `state()` gave. Raises ValueError, before anything is changed, for a name or shape that differs."""
+        """Take over what `state()` gave. Raises ValueError, and changes nothing, if a name or a shape differs."""
         check_state(self.state(), state, type(self).__name__)
         for name, owner, key, value in list(self._items()):
             if isinstance(value, Parameter):
@@ -69,7 +69,7 @@ class Module:
         """Convert every parameter and every float buffer, in place; returns self."""
         for _, owner, key, value in list(self._items()):
             if isinstance(value, Parameter):
-                value.data = value.data.astype(dtype)
+                value.data, value.node.stale = value.data.astype(dtype), True
                 value.node = Leaf(value.shape, value.dtype)
             elif value.dtype.kind == "f":
                 setattr(owner, key, value.astype(dtype))
@@ -119,7 +119,7 @@ def _parts(key, value):
 
 
 class Linear(Module):
-    """y = φ(x W + b): x (..., n_in) to (..., n_out). `activation` is None, a fused one, or any elementwise name in ops."""
+    """y = φ(x W + b): x (..., n_in) to (..., n_out), with `activation` None or an elementwise op's name."""
 
     def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, rng: np.random.Generator):
         if min(n_in, n_out) < 1:

@@ -125,10 +125,11 @@ sum = op(lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keep
          lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
 broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)
 cumsum = op(lambda x, axis=None: np.cumsum(x, axis),
-            lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]), numpy=np.cumsum)
+            lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]),
+            numpy=np.cumsum)
 reshape = op(lambda x, shape: x.reshape(shape), lambda g, shapes: g.reshape(shapes[0]), numpy=np.reshape)
-transpose = op(lambda x, axes=None: np.transpose(x, axes),
-               lambda g, axes: np.transpose(g, None if axes is None else np.argsort([i % len(axes) for i in axes])), numpy=np.transpose)
+transpose = op(lambda x, axes=None: np.transpose(x, axes), lambda g, axes: np.transpose(
+               g, None if axes is None else np.argsort([i % len(axes) for i in axes])), numpy=np.transpose)
 swapaxes = op(lambda x, axis1, axis2: np.swapaxes(x, axis1, axis2),
               lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2), numpy=np.swapaxes)
 flip = op(lambda x, axis=None: np.flip(x, axis), lambda g, axis: np.flip(g, axis), numpy=np.flip)
@@ -227,7 +228,7 @@ log_softmax = op(_log_softmax, lambda g, y, axis: g - np.exp(y) * np.sum(g, axis
 def mean(x, axis=None, keepdims=False):
     """As np.mean, differentiable."""
     total = sum(x, axis=axis, keepdims=keepdims)
-    return multiply(total, total.size / x.size)
+    return divide(total, x.size / builtins.max(1, total.size))
 
 
 def var(x, axis=None, ddof=0, keepdims=False):
@@ -329,7 +330,7 @@ def _attach():
     for name, f in dict(eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater,
                         ge=np.greater_equal).items():
         setattr(Tensor, f"__{name}__", lambda self, other, f=f: f(self.data, other))
-    Tensor.__neg__, Tensor.__abs__, Tensor.__getitem__ = negative, abs, getitem
+    Tensor.__neg__, Tensor.__pos__, Tensor.__abs__, Tensor.__getitem__ = negative, positive, abs, getitem
     Tensor.T = property(transpose)
     Tensor.reshape = lambda self, *shape: reshape(self, shape[0] if np.ndim(shape[0]) else shape)
     Tensor.transpose = lambda self, *axes: transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
@@ -337,7 +338,7 @@ def _attach():
         setattr(Tensor, f.__name__, f)
     for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, mean, var, prod, einsum):
         NUMPY[getattr(np, f.__name__)] = f
-    NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet, special.logsumexp: logsumexp})
+    NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet})
 
 
 _attach()

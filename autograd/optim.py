@@ -6,7 +6,7 @@
     (3)  AdamW    θ ← (1 − η λ) θ, then (2); Adam with weight_decay λ adds λ θ to g instead  [optim.adamw]
     (4)  EMA      θ̄ ← d θ̄ + (1 − d) θ                                                        [optim.ema]
     (5)  clipping g ← g min(1, c / ‖g‖), ‖·‖ over all parameters together                    [optim.clip]
-    (6)  warm-up and cosine  η(t) = η t / w for t <= w, then η (1 + cos π (t − w) / (T − w)) / 2   [optim.cosine]
+    (6)  warm-up and cosine  η(t) = η t / w for t < w, then η (1 + cos π (t − w) / (T − w)) / 2   [optim.cosine]
 
 `lr` is a number or a function of the step t = 1, 2, ..., such as `warmup_cosine` returns. Parameters without a gradient
 are left alone. Kingma and Ba, arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3)
@@ -31,7 +31,7 @@ class Optimizer:
         self.params, self.lr, self.t = list(params), lr, 0
         self.steps = [0] * len(self.params)                        # of each: one that had no gradient was not stepped
         if not self.params or not all(isinstance(p.node, Leaf) for p in self.params):
-            raise ValueError("an optimizer needs at least one parameter, and each a Tensor made with requires_grad=True")
+            raise ValueError("an optimizer needs at least one parameter, all with requires_grad=True")
         if not callable(lr) and not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number >= 0 or a function of the step, not {lr}")
         for slot in self.slots:
@@ -51,7 +51,8 @@ class Optimizer:
                 p.assign()
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"t": np.array(self.t), "steps": np.array(self.steps)} | {f"{s}.{i}": a.copy() for s in self.slots for i, a in enumerate(getattr(self, s))}
+        arrays = {f"{slot}.{i}": a.copy() for slot in self.slots for i, a in enumerate(getattr(self, slot))}
+        return {"t": np.array(self.t), "steps": np.array(self.steps), **arrays}
 
     def load_state(self, state: dict[str, np.ndarray]):
         """Take over what `state()` gave; raises ValueError for another optimizer's."""
@@ -158,7 +159,7 @@ def warmup_cosine(lr: float, warmup: int, total: int) -> Callable[[int], float]:
         raise ValueError(f"needs 0 <= warmup < total, not {warmup} and {total}")
 
     def rate(t):
-        if t <= warmup:
+        if t < warmup:
             return lr * t / warmup                                                         # (6)
         return lr * (1 + math.cos(math.pi * min(1, (t - warmup) / (total - warmup)))) / 2  # (6)
     return rate

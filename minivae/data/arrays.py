@@ -7,13 +7,36 @@ import numpy as np
 
 from ..files import read_header, read_npz, reading
 
-LARGE = 64 * 2**20                           # bytes: a larger .npy is mapped, not read
+LARGE = 64 * 2**20                           # bytes: of a larger .npy, rows are read when they are needed
 
 
-def load(path: str | Path) -> np.ndarray:
+class Rows:
+    """The examples of an .npy file that stays on disk: `rows[i:j]` or `rows[indices]` reads those into an array.
+
+    Not a memory map, since the kernel may map two megabytes for each row that is touched, and all of them count as ours.
+    """
+
+    def __init__(self, path: Path, offset: int, shape: tuple, dtype: np.dtype):
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
+        self.file = open(path, "rb", buffering=0)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        rows = range(len(self))[index] if isinstance(index, slice) else index
+        x = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for row, into in zip(rows, x.reshape(len(rows), -1)):
+            self.file.seek(self.offset + int(row) * into.nbytes)
+            if self.file.readinto(into) != into.nbytes:
+                raise ValueError(f"{self.path}: row {row} is gone: the file was cut short while it was in use")
+        return x
+
+
+def load(path: str | Path) -> np.ndarray | Rows:
     """The examples (N, ...) in a file: uint8, bool, float32 or float64.
 
-    .npy  mapped read-only if it is large
+    .npy  of which a large one stays on disk, as Rows
     .npz  the one array in it, or the one named "images", "x" or "data"
     .csv  numbers and commas, one example a line, read as float32; a first line without numbers is skipped
 
@@ -26,7 +49,7 @@ def load(path: str | Path) -> np.ndarray:
         data = READERS[path.suffix](path)
         if data.dtype not in (np.uint8, bool, np.float32, np.float64):
             raise ValueError(f"holds {data.dtype}, wanted uint8, bool, float32 or float64")
-        if data.ndim < 2 or data.size == 0:
+        if len(data.shape) < 2 or 0 in data.shape:
             raise ValueError(f"has shape {data.shape}, wanted (N, ...) with at least one row and one column")
     return data
 
@@ -39,7 +62,7 @@ def _npy(path):
         return np.ascontiguousarray(np.load(path, allow_pickle=False), dtype.newbyteorder("="))
     if path.stat().st_size <= LARGE:
         return np.load(path, allow_pickle=False)
-    return np.memmap(path, dtype, "r", start, shape)
+    return Rows(path, start, shape, dtype)
 
 
 def _npz(path):

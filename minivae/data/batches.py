@@ -9,14 +9,15 @@ from typing import Iterator
 
 import numpy as np
 
-REMAP = 32                                   # batches between two mappings of a mapped file
+from .arrays import Rows
+
 ROWS = 4096                                  # rows looked at or drawn at once, so that large data stay where they are
 
 
 class Batches:
     """`for x in batches(rng)`: all of `data` once, shuffled, `batch_size` at a time; with labels, pairs (x, y).
 
-    data      (N, ...) uint8, scaled to [0, 1]; or bool, or float32 or float64, taken as they are
+    data      (N, ...) uint8, scaled to [0, 1]; or bool, or float32 or float64, taken as they are; an array or Rows
     binarise  draw every pixel from (1), anew each time; needs uint8
     labels    (N,) or (N, ...), handed out beside the images, unchanged
 
@@ -50,16 +51,9 @@ class Batches:
     def batch(self, order: np.ndarray, i: int, rng: np.random.Generator):
         """Batch i of the epoch in this order."""
         rows = order[i * self.batch_size:(i + 1) * self.batch_size]
-        if i % REMAP == 0:
-            self.data = remapped(self.data)
-        x = np.asarray(self.data)[rows].reshape(len(rows), -1)
+        x = self.data[rows].reshape(len(rows), -1)
         x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32) if self.binarise else as_floats(x)      # (1)
         return x if self.labels is None else (x, self.labels[rows])
-
-
-def remapped(data: np.ndarray) -> np.ndarray:
-    """A file that is mapped into memory, mapped anew: what has been read of it stops counting as ours."""
-    return np.memmap(data.filename, data.dtype, "r", data.offset, data.shape) if isinstance(data, np.memmap) else data
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
@@ -79,14 +73,14 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def check_data(data):
-    if not isinstance(data, np.ndarray) or data.ndim < 2 or data.size == 0:
+    if not isinstance(data, (np.ndarray, Rows)) or len(data.shape) < 2 or 0 in data.shape:
         raise ValueError(f"data must be an array of shape (N, ...) with at least one row and column, "
                          f"not {type(data).__name__} of shape {np.shape(data)}")
     if data.dtype not in (np.uint8, bool, np.float32, np.float64):
         raise ValueError(f"data must be uint8, bool, float32 or float64, not {data.dtype}")
     if data.dtype.kind == "f":
         for i in range(0, len(data), ROWS):
-            data = remapped(data)
-            bad = ~np.isfinite(data[i:i + ROWS]).reshape(len(data[i:i + ROWS]), -1).all(axis=1)
+            rows = data[i:i + ROWS]
+            bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
             if bad.any():
                 raise ValueError(f"the data have NaN or inf, first in row {i + int(np.argmax(bad))}")

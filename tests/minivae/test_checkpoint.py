@@ -274,6 +274,20 @@ def test_arrays_that_are_no_data_are_refused(tmp_path, array, message):
         load(tmp_path / "x.npy")
 
 
+def test_a_large_file_stays_on_disk_and_reads_the_same(tmp_path, rng, monkeypatch):
+    x = rng.integers(0, 256, (50, 3, 4), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
+    rows = load(tmp_path / "x.npy")
+    assert not isinstance(rows, np.ndarray) and len(rows) == 50 and rows.shape == x.shape and rows.dtype == x.dtype
+    assert (rows[10:20] == x[10:20]).all() and (rows[np.array([7, 3, 3])] == x[[7, 3, 3]]).all() and (rows[::9] == x[::9]).all()
+    a, b = (list(Batches(data, 16, binarise=True)(np.random.default_rng(0))) for data in (rows, x))
+    assert all((p == q).all() for p, q in zip(a, b))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-20])
+    with pytest.raises(ValueError, match="x.npy: row 48 is gone"):
+        rows[40:]
+
+
 def test_a_header_that_promises_more_than_the_file_holds_allocates_nothing(tmp_path):
     with open(tmp_path / "x.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 784)})
