@@ -1,7 +1,7 @@
 """A tiny reverse-mode autograd engine on NumPy.
 
-Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), nn, optim. debug and graph look inside
-a computation.
+Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), nn, optim. debug and graph look
+inside a computation.
 """
 from . import fused, nn, ops, optim
 from .debug import detect_nan

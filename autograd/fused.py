@@ -31,7 +31,7 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    y = np.matmul(x, w, order="C")
+    y = np.matmul(x, w, order="C", dtype=np.result_type(x, w, np.float32))
     if activation == "relu":
         kernels.bias_relu(y.reshape(-1, y.shape[-1]), np.zeros(y.shape[-1], y.dtype) if b is None else b)
         return y                                                                           # (1)
@@ -57,7 +57,8 @@ def _linear_twin(x, w, b, activation=None):
 
 def _bernoulli_nll(logits, x):
     """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
-    logits, x = (np.ascontiguousarray(v) for v in np.broadcast_arrays(logits, x))
+    dtype = np.result_type(logits, x, np.float32)
+    logits, x = (np.ascontiguousarray(v, dtype) for v in np.broadcast_arrays(logits, x))
     e = np.abs(logits)
     np.exp(np.negative(e, out=e), out=e)
     log_u, nll, residual = np.add(e, 1), np.empty_like(e), np.empty_like(e)

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import fused, ops
 from .fused import ACTIVATIONS
-from .tensor import Leaf, Tensor
+from .tensor import FLOATS, Leaf, Tensor
 
 
 class Parameter(Tensor):
@@ -27,6 +27,7 @@ class Parameter(Tensor):
 class Module:
     """Something with parameters, buffers and parts; call it to run `forward`."""
     training = True
+    draws = False                                                  # whether `forward` takes an rng after x
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)
@@ -36,6 +37,9 @@ class Module:
         for key, value in vars(self).items():
             if isinstance(value, (Parameter, np.ndarray)):
                 yield prefix + key, self, key, value
+            elif _hides_parameters(value):
+                raise ValueError(f"{type(self).__name__}.{key} holds parameters where nothing would find them: "
+                                 "make them Parameters or Modules, as attributes or, Modules, in a list")
             for name, part in _parts(key, value):
                 yield from part._items(f"{prefix}{name}.")
 
@@ -66,7 +70,9 @@ class Module:
                 setattr(owner, key, np.array(state[name], value.dtype))
 
     def astype(self, dtype):
-        """Convert every parameter and every float buffer, in place; returns self."""
+        """Convert every parameter and every float buffer to float32 or float64, in place; returns self."""
+        if np.dtype(dtype) not in FLOATS:
+            raise ValueError(f"a model is float32 or float64, not {np.dtype(dtype)}")
         for _, owner, key, value in list(self._items()):
             if isinstance(value, Parameter):
                 value.data, value.node.stale = value.data.astype(dtype), True
@@ -122,6 +128,7 @@ class Linear(Module):
     """y = φ(x W + b): x (..., n_in) to (..., n_out), with `activation` None or an elementwise op's name."""
 
     def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, rng: np.random.Generator):
+        check_rng(rng)
         if min(n_in, n_out) < 1:
             raise ValueError(f"Linear needs at least one input and one output, not {n_in} and {n_out}")
         check_activation(activation)
@@ -144,6 +151,7 @@ class Linear(Module):
 
 class Dropout(Module):
     """In training, zeroes each element with probability p and scales the others by 1 / (1 − p)."""
+    draws = True
 
     def __init__(self, p: float = 0.5):
         if not 0 <= p < 1:
@@ -153,6 +161,8 @@ class Dropout(Module):
     def forward(self, x, rng: np.random.Generator):
         if not self.training or self.p == 0:
             return x
+        if rng is None:
+            raise ValueError("dropout in training draws: give it a numpy.random.Generator, or call eval()")
         return x * ((rng.random(x.shape, np.float32) >= self.p).astype(x.dtype) / x.dtype.type(1 - self.p))    # (2)
 
     def describe(self):
@@ -178,14 +188,15 @@ class Embedding(Module):
 
 
 class Sequential(Module):
-    """Layers one after the other. `rng` is handed to those that draw (Dropout)."""
+    """Layers one after the other. `rng` is handed to those that draw, such as Dropout."""
+    draws = True
 
     def __init__(self, *layers: Module):
         self.layers = list(layers)
 
     def forward(self, x, rng: np.random.Generator | None = None):
         for layer in self.layers:
-            x = layer(x, rng) if isinstance(layer, (Dropout, Sequential)) else layer(x)
+            x = layer(x, rng) if layer.draws else layer(x)
         return x
 
 
@@ -197,6 +208,21 @@ class MLP(Sequential):
             raise ValueError(f"an MLP needs an input and an output size, not {sizes}")
         names = [activation] * (len(sizes) - 2) + [None]
         super().__init__(*[Linear(i, o, a, rng=rng) for i, o, a in zip(sizes, sizes[1:], names)])
+
+
+def _hides_parameters(value):
+    """Whether an attribute that is neither Parameter nor part holds something to train."""
+    if isinstance(value, dict):
+        value = list(value.values())
+        return any(isinstance(v, Module) for v in value) or _hides_parameters(value)
+    if isinstance(value, (list, tuple)):
+        return any(_hides_parameters(v) or isinstance(v, Parameter) for v in value)
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def check_rng(rng):
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a numpy.random.Generator, such as np.random.default_rng(0), not {rng!r}")
 
 
 def check_activation(name):

@@ -9,7 +9,7 @@ Notation: x, or a and b, are the arguments, y the output, g = ∂L/∂y. A VJP r
     (5)  A = L Lᵀ, P = tril(LᵀG) with its diagonal halved:  ∂L/∂A = ½ L⁻ᵀ (P + Pᵀ) L⁻¹       [ops.cholesky]
 
 At kinks and ties the derivative is PyTorch's: 0 at relu's and |x|'s kink, equal shares for ties of maximum, minimum,
-max and min, 1 at the bounds of clip. Functions given no Tensor return ndarrays. Signatures and errors are NumPy's
+max and min, 1 at the bounds of clip. Functions given no Tensor return ndarrays. Names and arguments are NumPy's
 wherever NumPy has the function. Sources: M. Giles, Collected matrix derivative results for forward and reverse mode
 algorithmic differentiation, 2008, for (3) and (4); I. Murray, arXiv:1602.07527, for (5).
 """
@@ -21,7 +21,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from scipy import special
 
 from .primitive import op
-from .tensor import NUMPY, Tensor
+from .tensor import NUMPY, Tensor, plain
 
 # Arithmetic ---------------------------------------------------------------------------------------------- (1)
 add = op(np.add, lambda g: g, lambda g: g)
@@ -85,7 +85,8 @@ minimum = op(np.minimum, lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a < 
 choose = op(lambda a, b, condition: np.where(condition, a, b),
             lambda g, condition: np.where(condition, g, 0),
             lambda g, condition: np.where(condition, 0, g), name="where")
-clip = op(lambda x, lo=None, hi=None: np.clip(x, lo, hi), lambda g, y, x: np.where(x == y, g, 0), numpy=np.clip)
+clip = op(lambda x, a_min=None, a_max=None: np.clip(x, a_min, a_max), lambda g, y, x: np.where(x == y, g, 0),
+          numpy=np.clip)
 _power = op(np.power, lambda g, a, b: g * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)),
                       lambda g, a, b, y: g * y * np.log(np.where((a == 0) & (b >= 0), 1, a)))
 _power_n = op(lambda x, n: x ** n, lambda g, x, n: g * (n * x ** (n - 1)) if n else 0 * g, name="power_n")
@@ -100,7 +101,7 @@ def power(a, b):
 
 def where(condition, a, b):
     """As np.where with three arguments, differentiable in `a` and `b`."""
-    return choose(a, b, condition=np.asarray(condition, bool))
+    return choose(a, b, condition=np.asarray(plain(condition), bool))
 
 
 # Shapes and sums: linear, so each one's VJP is another of them -------------------------------------------- (2)
@@ -150,12 +151,14 @@ def getitem(x, index):
 
 
 def _plain(i):
-    return i if isinstance(i, (int, slice, type(None), type(...))) else np.asarray(i, None if np.size(i) else int)
+    if isinstance(i, (int, slice, type(None), type(...))):
+        return i
+    return np.array(i, int if isinstance(i, list) and not i else None)       # a copy: the VJP will use it again
 
 
 def concatenate(xs, axis=0):
     """As np.concatenate, differentiable."""
-    return _join(*xs, axis=axis)
+    return _join(*xs, axis=normalize_axis_index(axis, np.ndim(xs[0])))
 
 
 def stack(xs, axis=0):
@@ -294,7 +297,7 @@ def solve(a, b):
 
 def slogdet(x):
     """(sign, ln|det x|), as np.linalg.slogdet: the sign an ndarray, the logarithm differentiable."""
-    return np.linalg.slogdet(np.asarray(x))[0], _logdet(x)
+    return np.linalg.slogdet(plain(x))[0], _logdet(x)
 
 
 def einsum(subscripts, a, b):

@@ -32,6 +32,8 @@ class Optimizer:
         self.steps = [0] * len(self.params)                        # of each: one that had no gradient was not stepped
         if not self.params or not all(isinstance(p.node, Leaf) for p in self.params):
             raise ValueError("an optimizer needs at least one parameter, all with requires_grad=True")
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise ValueError("an optimizer was given the same parameter twice")
         if not callable(lr) and not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number >= 0 or a function of the step, not {lr}")
         for slot in self.slots:
@@ -46,6 +48,8 @@ class Optimizer:
         lr = self.lr(self.t) if callable(self.lr) else self.lr
         for i, p in enumerate(self.params):
             if p.grad is not None:
+                if self.slots and getattr(self, self.slots[0])[i].dtype != p.dtype:
+                    raise ValueError(f"a parameter became {p.dtype} after this optimizer was made: make a new one")
                 self.steps[i] += 1
                 self.update(lr, self.steps[i], p.data, p.grad, *[getattr(self, slot)[i] for slot in self.slots])
                 p.assign()
@@ -69,6 +73,8 @@ class SGD(Optimizer):
 
     def __init__(self, params, lr, momentum=0.0, weight_decay=0.0):
         super().__init__(params, lr)
+        if not (0 <= momentum < 1 and 0 <= weight_decay < math.inf):
+            raise ValueError(f"needs 0 <= momentum < 1 and weight_decay >= 0, not {momentum} and {weight_decay}")
         self.momentum, self.weight_decay = momentum, weight_decay
 
     def update(self, lr, t, p, g, v):
@@ -84,8 +90,10 @@ class Adam(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr)
-        if not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"betas must be in [0, 1), not {betas}")
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
+        if not (0 <= eps < math.inf and 0 <= weight_decay < math.inf):
+            raise ValueError(f"eps and weight_decay must be numbers >= 0, not {eps} and {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update(self, lr, t, p, g, m, v):
@@ -146,8 +154,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
     params = [p for p in params if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in params))
-    if norm > max_norm:
+    norm = math.sqrt(sum(float(np.sum(np.square(p.grad, dtype=np.float64))) for p in params))
+    if max_norm < norm < math.inf:
         for p in params:
             p.grad = np.asarray(p.grad * p.dtype.type(max_norm / norm))                                # (5)
     return norm

@@ -15,7 +15,7 @@ is younger than its parents, so going back by serial number is a topological ord
 
 In a plain backward pass VJPs get ndarrays and are plain NumPy. When the derivative is itself to be differentiated
 (`lift=True`) the same VJPs get Tensors, whose operators and NumPy protocols record a new graph: one table serves
-derivatives of every order.
+derivatives of every order. ndarrays that an op is given are kept as they are, not copied: change them after backward.
 
 A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters 3 and 6.
 """
@@ -31,8 +31,9 @@ _serial = count()
 
 
 class mode:
-    """What ops do besides computing. Set by no_grad() and detect_nan()."""
+    """What ops do besides computing. Set by no_grad(), grad() and its kin, and detect_nan()."""
     recording = True
+    tracing = False                          # a transform is running its function
     watch = None                             # called with (array, op, input arrays, node)
 
 
@@ -83,7 +84,7 @@ class Tensor:
         if g is not None and (np.shape(g), np.asarray(g).dtype) != (self.shape, self.dtype):
             raise ValueError(f"this .grad is {self.dtype} of shape {self.shape}, "
                              f"not {np.asarray(g).dtype} of shape {np.shape(g)}")
-        self.node.grad = g
+        self.node.grad = g if g is None else np.asarray(g)
 
     def assign(self, value=None):
         """Overwrite `.data` in place; without a value: say that it has been done. Graphs made before will notice."""
@@ -118,6 +119,7 @@ class Tensor:
             leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)
 
     def __array__(self, dtype=None, copy=None):
+        self._may_be_cut()
         if copy or dtype is not None and np.dtype(dtype) != self.dtype:
             return np.array(self.data, dtype)
         view = self.data.view()
@@ -133,14 +135,25 @@ class Tensor:
         if function in NUMPY:
             return NUMPY[function](*args, **kwargs)
         if function in QUESTIONS:
-            return function(*map(_data, args), **kwargs)
+            return function(*map(plain, args), **kwargs)
         raise TypeError(f"np.{function.__name__} has no derivative here: see autograd.ops, or use .data")
 
     def __len__(self):
         return len(self.data)
 
+    def __iter__(self):
+        if self.ndim == 0:
+            raise TypeError("iteration over a Tensor of no axes")
+        return (self[i] for i in range(len(self)))
+
     def __float__(self):
+        self._may_be_cut()
         return float(self.data)
+
+    def _may_be_cut(self):
+        if mode.tracing and self.node is not None:
+            raise ValueError("within grad(f) and its kin a traced Tensor cannot become an array or a number, or its derivative "
+                             "would be lost: use autograd.ops, ops.stack for a list, or .data if you mean it")
 
     def __bool__(self):
         return bool(self.data)
@@ -159,7 +172,8 @@ QUESTIONS = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.grea
              np.argsort, np.ones_like, np.zeros_like, np.empty_like, np.full_like}
 
 
-def _data(x):
+def plain(x):
+    """The ndarray of a Tensor; anything else as it is."""
     return x.data if isinstance(x, Tensor) else x
 
 
@@ -194,13 +208,13 @@ def pull(root, g, wrt=(), lift=False, free=False):
             if saved is None:
                 raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
             if lift:
-                saved = _lift(node)
+                saved = _lift(node)                                                        # (4)
             done = _pull_twin(node, saved, g) if lift and op.twin else None if vjps else op.joint(g, saved)
-            for p, gp in zip(node.parents, done or vjps):
+            for p, gp in zip(node.parents, done or vjps, strict=True):
                 if p is None or p.serial < since:
                     continue
                 if done is None:
-                    gp = gp(g, saved)                                                      # (1)
+                    gp = gp(g, saved)                                                      # (1), (2)
                 if gp.__class__ is not kind:
                     gp = cast(gp)
                 if gp.shape != p.shape:
@@ -208,7 +222,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
                 if gp.dtype is not p.dtype and gp.dtype != p.dtype:
                     gp = gp.astype(p.dtype)
                 if watch:
-                    watch(_data(gp), op, (), node)
+                    watch(plain(gp), op, (), node)
                 if p.g is not None:
                     p.g = p.g + gp
                     continue
@@ -238,7 +252,8 @@ def _lift(node):
 
 def _pull_twin(node, saved, g):
     """The cotangents of a fused op's arguments by way of its twin, which any order can differentiate."""
-    inputs = [NUMPY[np.positive](x) if isinstance(x, Tensor) else x for x in saved[1:-1]]
+    fresh = NUMPY[np.positive]               # y = x, from ops, which imports this module
+    inputs = [fresh(x) if isinstance(x, Tensor) else x for x in saved[1:-1]]
     y = node.op.twin(*inputs, **{k: v for k, v in saved[-1].items() if k not in ("residual", "shapes", "needs")})
     ends = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
-    return [isinstance(x, Tensor) and ends.get(x.node) for x in inputs]
+    return [isinstance(x, Tensor) and ends.get(x.node, wrap(np.zeros(x.shape, x.dtype))) for x in inputs]

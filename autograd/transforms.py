@@ -14,7 +14,7 @@ import numpy as np
 
 from . import ops
 from .primitive import _recording
-from .tensor import Leaf, Tensor, mode, pull, wrap
+from .tensor import Leaf, Tensor, mode, plain, pull, wrap
 
 
 def grad(f, argnums=0):
@@ -33,20 +33,20 @@ def value_and_grad(f, argnums=0):
     return _named(f, "value_and_grad", both)
 
 
-def jacobian(f, argnum=0):
+def jacobian(f, argnums=0):
     """∂f/∂x, of shape `f(x).shape + x.shape`: one backward pass for each element of f(x)."""
     def matrix(*args):
-        y, inputs, lift = _trace(f, args, argnum)
-        basis = np.eye(np.size(y)).reshape(np.size(y), *np.shape(y))
+        y, inputs, lift = _trace(f, args, _one(argnums))
+        basis = np.eye(np.size(y), dtype=inputs[0].dtype).reshape(np.size(y), *np.shape(y))
         rows = [_pull(y, e, inputs, lift)[0] for e in basis]                               # (1)
         shape = np.shape(y) + inputs[0].shape
-        return ops.reshape(ops.stack(rows), shape) if rows else np.zeros(shape)
+        return ops.reshape(ops.stack(rows), shape) if rows else np.zeros(shape, inputs[0].dtype)
     return _named(f, "jacobian", matrix)
 
 
-def hessian(f, argnum=0):
+def hessian(f, argnums=0):
     """∇²f of a scalar function, of shape `x.shape + x.shape`."""
-    return _named(f, "hessian", jacobian(grad(f, argnum), argnum))                         # (1)
+    return _named(f, "hessian", jacobian(grad(f, _one(argnums)), argnums))                         # (1)
 
 
 def hvp(f):
@@ -57,16 +57,26 @@ def hvp(f):
 def _trace(f, args, argnums):
     """f(*args) with fresh inputs in the places `argnums`, and whether anything older still traces the result."""
     places = argnums if isinstance(argnums, tuple) else (argnums,)
-    with _recording(True):
-        inputs = [_fresh(args[i]) for i in places]
-        y = f(*[inputs[places.index(i)] if i in places else a for i, a in enumerate(args)])
+    n = len(args)
+    if not all(-n <= i < n for i in places) or len({i % n for i in places}) < len(places):
+        raise ValueError(f"argnums = {argnums} does not name different arguments of the {n} of {_name(f)}")
+    places = [i % n for i in places]
+    before, mode.tracing = mode.tracing, True
+    try:
+        with _recording(True):
+            inputs = [_fresh(args[i]) for i in places]
+            y = f(*[inputs[places.index(i)] if i in places else a for i, a in enumerate(args)])
+    finally:
+        mode.tracing = before
+    if not isinstance(y, (Tensor, np.ndarray, np.generic, int, float)):
+        raise ValueError(f"{_name(f)} must return a Tensor, not {type(y).__name__}: ops.stack makes one of a list")
     return y, inputs, mode.recording and (any(x.node.op for x in inputs) or _outside(y, inputs))
 
 
 def _fresh(x):
     if isinstance(x, Tensor) and x.requires_grad:
         return ops.positive(x)
-    x = Tensor(x)
+    x = Tensor(plain(x))
     return wrap(x.data, Leaf(x.shape, x.dtype))
 
 
@@ -98,7 +108,13 @@ def _pull(y, g, inputs, lift):
 
 
 def _value(y, lift):
-    return y if lift else np.asarray(y.data if isinstance(y, Tensor) else y)
+    return y if lift else np.asarray(plain(y))
+
+
+def _one(argnums):
+    if isinstance(argnums, tuple):
+        raise ValueError(f"jacobian and hessian take one argument at a time, not argnums = {argnums}")
+    return argnums
 
 
 def _name(f):

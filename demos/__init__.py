@@ -10,9 +10,13 @@ def options(name: str) -> argparse.Namespace:
     """The command line that all demos share: --quick, --out, --seed. Run cell by cell in an editor, the defaults."""
     parser = argparse.ArgumentParser(prog=f"python -m demos {name}")
     parser.add_argument("--quick", action="store_true", help="a short run, to see that everything works")
-    parser.add_argument("--out", type=Path, default=Path("out") / name, help="folder for the figures (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("out", name), help="folder to write to (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the one random generator (default: %(default)s)")
     args = parser.parse_args(sys.argv[1:] if Path(sys.argv[0]).stem == name else [])
     if args.seed < 0:
         parser.error(f"--seed must not be negative, got {args.seed}")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out}: {error.strerror}")
     return args

@@ -8,11 +8,11 @@ from . import FOLDER
 
 def listing() -> str:
     """A line a demo: its name, its time, and the first line of its docstring."""
-    lines = ["python -m demos NAME [--quick] [--out DIR] [--seed S]", ""]
+    lines = ["python -m demos NAME [--quick] [--out DIR] [--seed S]        (--quick: some seconds)", ""]
     for path in sorted(FOLDER.glob("[a-z]*.py")):
         tree = ast.parse(path.read_text())
-        time = next(ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "TIME")
-        lines.append(f"  {path.stem:12} {time:24} {ast.get_docstring(tree).splitlines()[0]}")
+        constants = {ast.unparse(n.targets[0]): n.value for n in tree.body if isinstance(n, ast.Assign)}
+        lines.append(f"  {path.stem:12} {constants['TIME'].value:12} {ast.get_docstring(tree).splitlines()[0]}")
     return "\n".join(lines)
 
 
@@ -25,7 +25,11 @@ def main(argv: list[str]) -> int:
         print(f"there is no demo {name!r}:\n\n{listing()}", file=sys.stderr)
         return 2
     sys.argv = [f"{name}.py", *argv[1:]]
-    runpy.run_module(f"demos.{name}", run_name="__main__")
+    try:
+        runpy.run_module(f"demos.{name}", run_name="__main__")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -41,11 +41,11 @@ def parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a model, or go on training it", epilog=EXAMPLES, **wide, **given)
     train.add_argument("model", choices=MODELS, help="which model: %(choices)s")
-    train.add_argument("--data", help="mnist (all 60,000 training digits), or a .npy, .npz or .csv file (default: mnist)")
+    train.add_argument("--data", help="mnist (60,000 training digits), or a .npy, .npz or .csv file (default: mnist)")
     train.add_argument("--epochs", type=_positive, help="passes over the data, in all (default: 10)")
     train.add_argument("--out", type=Path, required=True, help="the folder of this run")
     train.add_argument("--seed", type=_natural, help="seed of the one random generator (default: 0)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out; its settings stay as they are")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
     train.add_argument("--batch-size", type=_positive, help="examples a step (default: 128)")
     train.add_argument("--lr", type=_weight, help="Adam's learning rate (default: 0.001)")
     train.add_argument("--binarise", action=argparse.BooleanOptionalAction,
@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
     judge = commands.add_parser("evaluate", help="ELBO and importance-sampled log likelihood", **wide)
     judge.add_argument("run", type=Path, help="the folder of a run")
-    judge.add_argument("--samples", type=_positive, default=500, help="importance samples an example (default: %(default)s)")
-    judge.add_argument("--data", help="mnist (the test digits, binarised once), or a file (default: what it was trained on)")
+    judge.add_argument("--samples", type=_positive, default=500, help="importance samples each (default: %(default)s)")
+    judge.add_argument("--data", help="mnist (its test digits, binarised once) or a file (default: as in training)")
     judge.add_argument("--seed", type=_natural, default=0, help="(default: %(default)s)")
 
     draw = commands.add_parser("sample", help="draw from the model", **wide)
@@ -118,7 +118,8 @@ def judge(args):
     (elbo, recon, kl), nll = np.mean(terms, axis=0), np.concatenate(nll)
     print(f"{len(nll):,} examples of {source}, in nats each:")
     print(f"-ELBO      {-elbo:9.3f}  = KL {kl:.3f} - recon {recon:.3f}")
-    print(f"-ln p(x) <={nll.mean():9.3f}  +- {nll.std() / math.sqrt(len(nll)):.3f}, with {args.samples} importance samples")
+    error = nll.std() / math.sqrt(len(nll))
+    print(f"-ln p(x) <={nll.mean():9.3f}  +- {error:.3f}, with {args.samples} importance samples")
 
 
 def draw(args):
@@ -130,7 +131,7 @@ def draw(args):
         with atomic(args.out) as file:
             np.save(file, x, allow_pickle=False)
     else:
-        from . import plots                                        # loads matplotlib, which the other commands can do without
+        from . import plots                                        # loads matplotlib; the other commands do without
         plots.save(plots.image_grid(x, math.isqrt(args.n - 1) + 1, "samples", _picture(config["shape"])), args.out)
     print("wrote", args.out)
 
@@ -205,8 +206,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         kept = args.command == "train" and (args.out / "checkpoint.npz").exists()
-        print(f"error: {error.filename or args.out}: {error.strerror}{'; the checkpoint before is intact' if kept else ''}",
-              file=sys.stderr)
+        kept = "; the checkpoint before is intact" if kept else ""
+        print(f"error: {error.filename or args.out}: {error.strerror}{kept}", file=sys.stderr)
         return 1
     return 0
 

@@ -2,9 +2,9 @@
 
     (1)  stopped and resumed = never stopped, bit for bit                                    [engine.resume]
 
-One .npz without pickle: the arrays of the model, its optimizer and its weights' average, each under a prefix, and a JSON
-header: format version, configuration, random state, and where in which epoch the run is. The random state at the start
-of the epoch stands for the order of its examples. Files are replaced atomically, so there is always a whole one.
+One .npz without pickle: the arrays of the model, its optimizer and its weights' average, each under a prefix, and a
+JSON header: format version, configuration, random state, and where in which epoch the run is. The random state at the
+start of the epoch stands for the order of its examples. Files are replaced atomically, so there is always a whole one.
 """
 import json
 import zipfile
@@ -65,7 +65,8 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(header, arrays)
 
 
-def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, rng: np.random.Generator, ema: EMA | None = None):
+def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, rng: np.random.Generator,
+            ema: EMA | None = None):
     """Put everything back. Raises ValueError, before anything is changed, if the model or the optimizer is another."""
     header = checkpoint.header
     if header["optimizer"] != type(optimizer).__name__:

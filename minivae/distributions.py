@@ -7,8 +7,8 @@
     (5)  cross-entropy H(p, q) = −E_p ln q = H(p) + KL(p ‖ q)                                [distributions.kl-discrete]
 
 A Normal holds logvar = ln σ², so σ = exp(logvar / 2): the variance, not the standard deviation, is exp(logvar).
-`log_prob`, `entropy` and `kl` sum over the event and have the batch's shape, in nats. `rsample` and these return Tensors
-when the parameters are Tensors; `sample` returns an ndarray. Kingma and Welling, arXiv:1312.6114, section 2.4, for (4).
+`log_prob`, `entropy` and `kl` sum over the event and have the batch's shape, in nats. They and `rsample` return Tensors
+if the parameters are Tensors; `sample` returns an ndarray. Kingma and Welling, arXiv:1312.6114, section 2.4, for (4).
 """
 import numpy as np
 
@@ -20,7 +20,11 @@ class Normal:
     """Independent Gaussians N(mu, exp(logvar)): mu and logvar (..., D), or either one broadcast to the other."""
 
     def __init__(self, mu, logvar):
-        np.broadcast_shapes(np.shape(mu), np.shape(logvar))
+        try:
+            self.shape = np.broadcast_shapes(np.shape(mu), np.shape(logvar))
+        except ValueError:
+            shapes = f"mu of shape {np.shape(mu)} and logvar of shape {np.shape(logvar)}"
+            raise ValueError(f"{shapes} do not broadcast") from None
         self.mu, self.logvar = mu, logvar
 
     @property
@@ -35,7 +39,8 @@ class Normal:
         return -fused.gaussian_nll(x, self.mu, self.logvar)                                # (1)
 
     def entropy(self):
-        return 0.5 * ops.sum(LOG_2PI + 1 + self.logvar + ops.multiply(0.0, self.mu), axis=-1)           # (2)
+        logvar = ops.broadcast_to(self.logvar, self.shape)
+        return 0.5 * ops.sum(LOG_2PI + 1 + logvar, axis=-1)                                # (2)
 
     def kl_terms(self, p: "Normal | None" = None):
         """The summands of `kl`, (..., D): the nats that each dimension costs."""
@@ -50,8 +55,7 @@ class Normal:
         return fused.gaussian_kl(self.mu, self.logvar) if p is None else ops.sum(self.kl_terms(p), axis=-1)
 
     def rsample(self, rng: np.random.Generator):
-        shape = np.broadcast_shapes(np.shape(self.mu), np.shape(self.logvar))
-        eps = rng.standard_normal(shape, dtype=self.mu.dtype)
+        eps = rng.standard_normal(self.shape, dtype=self.mu.dtype)
         return self.mu + ops.exp(0.5 * self.logvar) * eps                                  # (4)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:

@@ -65,5 +65,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
             raw = archive.read(info)         # checks the CRC
             with reading(info.filename):
                 read_header(io.BytesIO(raw), len(raw))
-                arrays[info.filename.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+                array = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+            arrays[info.filename.removesuffix(".npy")] = array
         return arrays

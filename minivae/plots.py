@@ -63,12 +63,13 @@ def learning_curves(rows: list[dict]) -> Figure:
         ax.legend(frameon=False)
     left.set_title("ELBO = recon − KL")
     right.set_title("KL(q(z|x) ‖ p(z))")
+    figure.supxlabel("training: mean over the epoch, while the weights still move · test: at its end", fontsize="small")
     return figure
 
 
 def reconstructions(x: np.ndarray, again: np.ndarray, shape: tuple = (28, 28)) -> Figure:
     """Each image of `x` (N, D) above its reconstruction."""
-    return image_grid(np.concatenate([x, again]), len(x), "reconstructions", shape, labels=["x", "E[x | z]"])
+    return image_grid(np.concatenate([x, again]), len(x), "reconstructions", shape, labels=["x", "E[x | μ(x)]"])
 
 
 def interpolation(model, starts: np.ndarray, ends: np.ndarray, steps: int = 12, shape: tuple = (28, 28)) -> Figure:
@@ -76,11 +77,12 @@ def interpolation(model, starts: np.ndarray, ends: np.ndarray, steps: int = 12, 
     a, b = (np.asarray(model.encode(x).mean)[:, None] for x in (starts, ends))
     t = np.linspace(0, 1, steps, dtype=a.dtype)[:, None]
     z = ((1 - t) * a + t * b).reshape(-1, a.shape[-1])
-    return image_grid(np.asarray(model.decode(z).mean), steps, "interpolation in z", shape)
+    title = "from one reconstruction to another, on a straight line in z"
+    return image_grid(np.asarray(model.decode(z).mean), steps, title, shape)
 
 
 def manifold(model, side: int = 20, shape: tuple = (28, 28)) -> Figure:
-    """What a two-dimensional latent space decodes to, at equal steps of prior probability (Kingma and Welling, fig. 4)."""
+    """What two latents decode to, at equal steps of prior probability (Kingma and Welling, fig. 4)."""
     u = ndtri((np.arange(side) + 0.5) / side).astype(model.logvar.dtype)
     z = np.stack(np.meshgrid(u, u[::-1]), axis=-1).reshape(-1, 2)
     return image_grid(np.asarray(model.decode(z).mean), side, "the learned manifold", shape, gap=0)
@@ -89,7 +91,8 @@ def manifold(model, side: int = 20, shape: tuple = (28, 28)) -> Figure:
 def latent_scatter(codes: np.ndarray, labels: np.ndarray) -> Figure:
     """Codes (N, 2), coloured by integer label, with the prior's one- and two-sigma circles."""
     figure = Figure((6.5, 6), layout="constrained")
-    ax = figure.add_subplot(title="the test digits in latent space", xlabel="z₁", ylabel="z₂", aspect="equal")
+    ax = figure.add_subplot(xlabel="z₁", ylabel="z₂", aspect="equal")
+    ax.set_title("test digits at μ(x), and the prior's 1σ and 2σ")
     dots = ax.scatter(*codes.T, c=labels, cmap=COLOURS, s=3, alpha=0.6, linewidths=0, rasterized=True)
     angle = np.linspace(0, 2 * np.pi, 200)
     for sigma in (1, 2):

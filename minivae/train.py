@@ -13,7 +13,7 @@ from typing import Callable
 import numpy as np
 
 from autograd import detect_nan, no_grad
-from autograd.nn import Module
+from autograd.nn import Module, check_rng
 from autograd.optim import EMA, Optimizer
 
 from .checkpoint import load, restore, save
@@ -43,11 +43,16 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rn
     checkpoint  a file to save the run in: after each epoch, every `every` seconds, and on Ctrl-C, with `config` inside
     resume      go on from `checkpoint`, if there is one: the weights become those of a run that never stopped
 
-    Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming step, op
-    and last checkpoint, when the loss is no longer finite; KeyboardInterrupt on Ctrl-C, with a checkpoint after saving.
+    Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming step,
+    op and last checkpoint, when the loss is no longer finite; and, having saved, KeyboardInterrupt on Ctrl-C.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
+    check_rng(rng)
+    if not {id(p) for p in model.parameters()} & {id(p) for p in optimizer.params}:
+        raise ValueError("the optimizer has none of the model's parameters")
+    for path in filter(None, (history, checkpoint)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)       # before the first epoch, not after it
     run = Run()
     if resume and checkpoint and Path(checkpoint).exists():
         found = load(checkpoint)
@@ -71,7 +76,7 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rn
                         save(checkpoint, model, optimizer, rng, position=vars(run), config=config, ema=ema)
                         saved = now
                     if interrupted:
-                        raise KeyboardInterrupt(f"stopped after step {run.t}; {checkpoint} has it all: go on with resume")
+                        raise KeyboardInterrupt(f"stopped after step {run.t}; {checkpoint} has it: go on with resume")
                 row = {"epoch": run.epoch, "seconds": run.seconds, **run.means()}
                 run.finish(row | ((on_epoch(run.epoch) if on_epoch else None) or {}))
                 if checkpoint:
@@ -115,8 +120,8 @@ class Run:
     """Where a run is: what a checkpoint holds beside the weights. All of JSON's types."""
 
     def __init__(self, epoch=1, done=0, t=0, seconds=0.0, start=None, sums=None, rows=None):
-        self.epoch, self.done, self.t, self.seconds = epoch, done, t, seconds      # epoch under way, its batches done, steps
-        self.start, self.sums, self.rows = start, sums or {}, rows or []           # random state when it began, sums, history
+        self.epoch, self.done, self.t, self.seconds = epoch, done, t, seconds      # epoch, batches of it done, steps
+        self.start, self.sums, self.rows = start, sums or {}, rows or []           # its first random state, its sums
 
     def order(self, batches, rng):
         """The order of this epoch: drawn now, or, after a resume, drawn again as it was."""
@@ -146,7 +151,7 @@ class Run:
 
 @contextmanager
 def _interrupts(catch):
-    """A list that the first Ctrl-C makes true, so that the step under way can be finished; the second one interrupts."""
+    """A list that the first Ctrl-C makes true, so that the step under way can end; the second one interrupts."""
     interrupted = []
 
     def handler(number, frame):
@@ -167,8 +172,13 @@ def _interrupts(catch):
 @no_grad()
 def evaluate(model: Model, data: np.ndarray, rng: np.random.Generator, rows: int = 1000) -> dict[str, float]:
     """The mean over `data` (N, D) of what `model.loss` reports, `rows` examples at a time."""
-    parts = [data[i:i + rows] for i in range(0, len(data), rows)]
-    terms = [model.loss(part, rng)[1] for part in parts]
+    parts = [data[i:i + rows] for i in range(0, max(1, len(data)), rows)]
+    training = model.training
+    model.eval()
+    try:
+        terms = [model.loss(part, rng)[1] for part in parts]
+    finally:
+        model.train(training)
     return {k: float(np.average([t[k] for t in terms], weights=list(map(len, parts)))) for k in terms[0]}
 
 

@@ -34,7 +34,8 @@ def test_a_demo_fits_on_two_screens():
 
 
 @pytest.mark.parametrize("args, message", [(["vea"], "no demo 'vea'"), (["vae", "--fast"], "--fast"),
-                                           (["vae", "--seed", "-1"], "negative"), (["../vae"], "no demo")])
+                                           (["vae", "--seed", "-1"], "negative"), (["../vae"], "no demo"),
+                                           (["vae", "--out", "/proc/vae"], "--out /proc/vae")])
 def test_an_unknown_name_or_option_is_one_clear_error(args, message):
     done = run("-m", "demos", *args)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

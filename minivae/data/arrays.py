@@ -13,7 +13,7 @@ LARGE = 64 * 2**20                           # bytes: of a larger .npy, rows are
 class Rows:
     """The examples of an .npy file that stays on disk: `rows[i:j]` or `rows[indices]` reads those into an array.
 
-    Not a memory map, since the kernel may map two megabytes for each row that is touched, and all of them count as ours.
+    Not a memory map, since the kernel may map two megabytes for each row that is touched, and they count as ours.
     """
 
     def __init__(self, path: Path, offset: int, shape: tuple, dtype: np.dtype):

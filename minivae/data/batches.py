@@ -9,6 +9,8 @@ from typing import Iterator
 
 import numpy as np
 
+from autograd.nn import check_rng
+
 from .arrays import Rows
 
 ROWS = 4096                                  # rows looked at or drawn at once, so that large data stay where they are
@@ -27,12 +29,14 @@ class Batches:
 
     def __init__(self, data: np.ndarray, batch_size: int, *, binarise: bool = False, labels: np.ndarray | None = None):
         check_data(data)
-        if not 1 <= batch_size <= len(data):
-            raise ValueError(f"batch_size must be from 1 to {len(data)}, the number of examples, not {batch_size}")
+        if not isinstance(batch_size, int) or not 1 <= batch_size <= len(data):
+            raise ValueError(f"batch_size must be a whole number from 1 to {len(data)}, the number of examples, "
+                             f"not {batch_size}")
         if binarise and data.dtype != np.uint8:
             raise ValueError(f"dynamic binarisation reads bytes as probabilities, and these data are {data.dtype}")
-        if labels is not None and len(labels) != len(data):
-            raise ValueError(f"{len(data)} examples have {len(labels)} labels")
+        labels = labels if labels is None else np.asarray(labels)
+        if labels is not None and labels.shape[:1] != data.shape[:1]:
+            raise ValueError(f"{len(data)} examples have labels of shape {labels.shape}")
         self.data, self.batch_size, self.binarise, self.labels = data, batch_size, binarise, labels
 
     def __len__(self):
@@ -46,13 +50,16 @@ class Batches:
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """The order in which one epoch visits the examples."""
+        check_rng(rng)
         return rng.permutation(len(self.data))
 
     def batch(self, order: np.ndarray, i: int, rng: np.random.Generator):
         """Batch i of the epoch in this order."""
         rows = order[i * self.batch_size:(i + 1) * self.batch_size]
         x = self.data[rows].reshape(len(rows), -1)
-        x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32) if self.binarise else as_floats(x)      # (1)
+        if self.binarise:
+            x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32)           # (1)
+        x = as_floats(x)
         return x if self.labels is None else (x, self.labels[rows])
 
 
@@ -65,6 +72,8 @@ def as_floats(x: np.ndarray) -> np.ndarray:
 
 def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One fixed draw of `rng.random((N, D)) < images / 255`: uint8 (N, ...) to float32 (N, D)."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"binarisation reads bytes as probabilities, and these images are {images.dtype}")
     flat = images.reshape(len(images), -1)
     x = np.empty(flat.shape, np.float32)
     for i in range(0, len(flat), ROWS):

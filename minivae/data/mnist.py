@@ -29,7 +29,7 @@ class Digits(NamedTuple):
 
 
 def mnist(split: str) -> Digits:
-    """The digits of "train" (60,000), "test" (10,000), "fit" (the first 50,000 of train) or "validation" (its last 10,000).
+    """The digits of "train" (60,000), "test" (10,000), "fit" (train's first 50,000) or "validation" (its last 10,000).
 
     Raises ValueError for another name, and for files that are missing, damaged or not the published ones.
     """

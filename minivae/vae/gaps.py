@@ -4,11 +4,11 @@
     (2)  ln p(x) − ELBO(q) = [ln p(x) − ELBO(q*)] + [ELBO(q*) − ELBO(q)]                      [gaps.decomposition]
          the approximation gap: no Gaussian q* is the posterior; the amortisation gap: the encoder's q is not q*
     (3)  mean KL(qₙ ‖ p) = I(n; z) + KL(q̄ ‖ p),  q̄ = mean of qₙ,  0 <= I <= ln N              [gaps.surgery]
-    (4)  KL(q̄ ‖ p) = TC + Σⱼ KL(q̄ⱼ ‖ pⱼ),  TC = KL(q̄ ‖ Πⱼ q̄ⱼ)                                [gaps.total-correlation]
+    (4)  KL(q̄ ‖ p) = TC + Σⱼ KL(q̄ⱼ ‖ pⱼ),  TC = KL(q̄ ‖ Πⱼ q̄ⱼ)                             [gaps.total-correlation]
 
-x (N, D), z (G, d) the nodes of a grid, q = N(mu, exp(logvar)), (N, d). The integrands vanish at the ends and are smooth if
-the decoder is ("tanh", not "relu"), and then the trapezoidal rule converges exponentially. Cremer et al., arXiv:1801.03558, for (2);
-Hoffman and Johnson, ELBO surgery, 2016, for (3); Chen et al., arXiv:1802.04942, for (4).
+x (N, D), z (G, d) the nodes of a grid, q = N(mu, exp(logvar)), (N, d). The integrands vanish at the ends, and are
+smooth if the decoder is ("tanh", not "relu"); then the trapezoidal rule converges exponentially. Cremer et al.,
+arXiv:1801.03558, for (2); Hoffman and Johnson, ELBO surgery, 2016, for (3); Chen et al., arXiv:1802.04942, for (4).
 """
 import math
 from typing import NamedTuple
@@ -22,8 +22,11 @@ from autograd import no_grad, ops, value_and_grad
 from ..distributions import Normal
 
 
+TOO_NARROW = "a posterior is too narrow, or too far from 0, for quadrature on [-8, 8] in steps of 0.08"
+
+
 class Gaps(NamedTuple):
-    """Per example, in nats: ln p(x), the ELBO of the best Gaussian, the ELBO of the encoder's; and that best Gaussian."""
+    """Per example, in nats: ln p(x), the ELBOs of the best Gaussian q and of the encoder's; and the best q."""
     log_likelihood: np.ndarray
     best: np.ndarray
     elbo: np.ndarray
@@ -61,10 +64,21 @@ def log_joint(model, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(p.log_prob(row[None])) for row in x]) + np.asarray(prior.log_prob(z))
 
 
-def log_likelihood(model, x: np.ndarray) -> np.ndarray:
-    """ln p(x), (N,), by quadrature. For float64 models: `model.astype(np.float64)`."""
-    z, weight = grid(model.latent_dim)
-    return logsumexp(log_joint(model, x, z), axis=1) + math.log(weight)                    # (1)
+def exact_log_likelihood(model, x: np.ndarray) -> np.ndarray:
+    """ln p(x), (N,), by quadrature, for a float64 model: `model.astype(np.float64)`.
+
+    Raises ValueError where the grid is too coarse or too small for a posterior: half of the nodes must give the same to
+    1e-4, and then all of them are right to about 1e-8.
+    """
+    d = model.latent_dim
+    z, weight = grid(d)
+    joint = log_joint(model, x, z)
+    whole = logsumexp(joint, axis=1) + math.log(weight)                                    # (1)
+    coarse = joint.reshape(len(x), *[round(len(z) ** (1 / d))] * d)[(slice(None),) + (slice(None, None, 2),) * d]
+    half = logsumexp(coarse.reshape(len(x), -1), axis=1) + math.log(2 ** d * weight)
+    if not np.abs(whole - half).max() < 1e-4:
+        raise ValueError(TOO_NARROW)
+    return whole
 
 
 def exact_elbo(model, x: np.ndarray, q: Normal, nodes: int = 41):
@@ -90,7 +104,7 @@ def inference_gaps(model, x: np.ndarray) -> Gaps:
     found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B",
                      options={"maxiter": 2000, "gtol": 1e-9, "ftol": 1e-15}).x.reshape(shape)
     best = Normal(found[0], found[1])
-    return Gaps(log_likelihood(model, x), np.asarray(exact_elbo(model, x, best)),
+    return Gaps(exact_log_likelihood(model, x), np.asarray(exact_elbo(model, x, best)),
                 np.asarray(exact_elbo(model, x, q)), best)                                 # (2)
 
 
@@ -99,6 +113,8 @@ def surgery(q: Normal) -> Surgery:
     n, d = q.mu.shape
     z, weight = grid(d)
     log_q = _log_density(q, z)                                     # (N, G)
+    if not np.abs(np.exp(log_q).sum(axis=1) * weight - 1).max() < 1e-8:
+        raise ValueError(TOO_NARROW)
     aggregate = logsumexp(log_q, axis=0) - math.log(n)             # ln q̄ on the grid
     information = float(np.mean(np.sum(np.exp(log_q) * (log_q - aggregate), axis=1)) * weight)         # (3)
 

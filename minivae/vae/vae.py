@@ -16,12 +16,14 @@ loss is −ELBO, averaged over the batch. f, μ, ln σ² are MLPs. Kingma and We
 Lucas et al., arXiv:1911.02469, for (7), with λᵢ the eigenvalues of the data covariance and wᵢ the columns of f.
 """
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from autograd import Tensor, no_grad, ops
-from autograd.nn import MLP, Parameter
+from autograd.nn import MLP, Parameter, check_rng
+from autograd.tensor import plain
 
 from ..distributions import Bernoulli, Normal
 from ..train import Model
@@ -44,7 +46,7 @@ class VAE(Model):
 
     likelihood  "bernoulli" for x in [0, 1], or "gaussian" with s² = `variance`, a number or "learned" (one s² for all)
     kl          "analytic" or "monte-carlo", the latter from the one sample that recon uses
-    kl_warmup   steps over which the weight of the KL rises from 0 to 1 (Bowman et al., arXiv:1511.06349)
+    kl_warmup   training steps over which the weight of the KL rises to 1 (Bowman et al., arXiv:1511.06349)
     free_bits   λ of (6): nats a latent dimension may use at no charge
     hidden      widths of the encoder's layers, mirrored in the decoder; () makes both linear
     """
@@ -52,14 +54,21 @@ class VAE(Model):
     def __init__(self, data_dim: int, latent_dim: int = 20, hidden: tuple = (400,), *, likelihood: str = "bernoulli",
                  variance: float | str = 1.0, kl: str = "analytic", kl_warmup: int = 0, free_bits: float = 0.0,
                  activation: str = "relu", rng: np.random.Generator):
+        check_rng(rng)
+        for name, sizes in {"data_dim": [data_dim], "latent_dim": [latent_dim], "hidden": hidden}.items():
+            if not isinstance(sizes, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in sizes):
+                what = "a tuple of positive whole numbers" if name == "hidden" else "a positive whole number"
+                raise ValueError(f"{name} must be {what}, not {sizes if name == 'hidden' else sizes[0]!r}")
         if likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"likelihood is 'bernoulli' or 'gaussian', not {likelihood!r}")
         if kl not in ("analytic", "monte-carlo"):
             raise ValueError(f"kl is 'analytic' or 'monte-carlo', not {kl!r}")
-        if variance != "learned" and not (isinstance(variance, (int, float)) and 0 < variance < math.inf):
+        if variance != "learned" and not (isinstance(variance, Real) and 0 < variance < math.inf):
             raise ValueError(f"variance is a positive number or 'learned', not {variance!r}")
-        if kl_warmup < 0 or free_bits < 0:
-            raise ValueError(f"kl_warmup and free_bits are not negative, got {kl_warmup} and {free_bits}")
+        if variance != 1 and likelihood == "bernoulli":
+            raise ValueError(f"a Bernoulli likelihood has no variance, {variance!r} or other: choose likelihood='gaussian'")
+        if not all(isinstance(v, Real) and 0 <= v < math.inf for v in (kl_warmup, free_bits)):
+            raise ValueError(f"kl_warmup and free_bits are numbers >= 0, not {kl_warmup} and {free_bits}")
         self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
         self.analytic, self.kl_warmup, self.kl_weight, self.free_bits = kl == "analytic", kl_warmup, 1.0, free_bits
         self.encoder = MLP(data_dim, *hidden, 2 * latent_dim, activation=activation, rng=rng)
@@ -96,7 +105,7 @@ class VAE(Model):
         return loss, {"elbo": recon.item() - kl.item(), "recon": recon.item(), "kl": kl.item()}
 
     def penalty(self, q: Normal, z: Tensor, kl: Tensor) -> Tensor:
-        """What the loss charges for the code: the mean `kl`, weighed. Variants of the VAE override this."""
+        """What the loss charges for the code z ~ q: here the mean `kl`, weighed. Variants of the VAE override this."""
         if self.free_bits:
             kl = ops.sum(ops.maximum(q.kl_terms().mean(axis=0), self.free_bits))           # (6)
         return kl if self.kl_weight == 1 else self.kl_weight * kl
@@ -115,7 +124,9 @@ class VAE(Model):
         """ln p(x), (B,) nats, bounded from below by k importance samples from q. Memory does not grow with k or B."""
         if k < 1:
             raise ValueError(f"log_likelihood needs at least one sample, not k = {k}")
-        return np.concatenate([self._log_mean_weight(x[i:i + ROWS], k, rng) for i in range(0, len(self.check(x)), ROWS)])
+        x = np.asarray(self.check(x))
+        parts = [x[i:i + ROWS] for i in range(0, len(x), ROWS)]
+        return np.concatenate([self._log_mean_weight(part, k, rng) for part in parts])
 
     def _log_mean_weight(self, x, k, rng):
         q, log_sum = self.encode(x), np.full(len(x), -np.inf)
@@ -123,8 +134,8 @@ class VAE(Model):
             n = min(step, todo)                                    # samples of each x in this round
             many = Normal(*(np.repeat(v.data, n, axis=0) for v in (q.mu, q.logvar)))
             z = many.rsample(rng)
-            log_w = self.decode(z).log_prob(np.repeat(x, n, axis=0)) + self.prior(z.dtype).log_prob(z) - many.log_prob(z)
-            log_w = np.asarray(log_w, np.float64).reshape(len(x), n)
+            log_joint = self.decode(z).log_prob(np.repeat(x, n, axis=0)) + self.prior(z.dtype).log_prob(z)
+            log_w = np.asarray(log_joint - many.log_prob(z), np.float64).reshape(len(x), n)
             log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w, axis=1))
         return log_sum - math.log(k)                                                       # (5)
 
@@ -141,14 +152,14 @@ class VAE(Model):
 
     def check(self, x):
         """x, or a ValueError that says what is wrong with it."""
-        if np.ndim(x) != 2 or x.shape[1] != self.data_dim or len(x) == 0:
+        if not isinstance(x, (np.ndarray, Tensor)) or x.dtype.kind not in "fbiu":
+            raise ValueError(f"x must be an array of numbers, not {getattr(x, 'dtype', type(x).__name__)}")
+        if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
             raise ValueError(f"x must have shape (batch, {self.data_dim}) with at least one row, not {np.shape(x)}")
         if x.dtype.kind == "f" and x.dtype != self.logvar.dtype:
             raise ValueError(f"x is {x.dtype} and the model {self.logvar.dtype}: convert one with .astype")
-        if isinstance(x, Tensor):
-            x = x.data
         lo, hi = (0, 1) if self.likelihood == "bernoulli" else (-math.inf, math.inf)
-        low, high = x.min(), x.max()
+        low, high = plain(x).min(), plain(x).max()
         if not (lo <= low and high <= hi and math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"x must be finite and, for a {self.likelihood} likelihood, in [{lo}, {hi}]; "
                              f"it goes from {low} to {high}")

@@ -207,7 +207,7 @@ def test_the_state_is_a_copy():
     assert not adam.state()["m.0"].any()
 
 
-@pytest.mark.parametrize("other", [lambda p: optim.SGD([p], 0.1), lambda p: optim.Adam([p, p]),
+@pytest.mark.parametrize("other", [lambda p: optim.SGD([p], 0.1), lambda p: optim.Adam([p, Parameter(np.ones(3))]),
                                    lambda p: optim.Adam([Parameter(np.ones(4))])], ids=["kind", "number", "shape"])
 def test_the_state_of_another_optimizer_is_refused(other):
     p = Parameter(np.ones(3))

@@ -65,13 +65,11 @@ def test_an_unknown_split_lists_the_splits():
 def test_dynamic_binarisation_has_exactly_the_right_probability(measure):
     class EveryByte:
         """A generator that draws each of 0..254 once, for each pixel value."""
-        permutation = staticmethod(np.arange)
-
         def integers(self, low, high, shape, dtype):
             return np.tile(np.arange(low, high, dtype=dtype)[:, None], (1, shape[1]))
 
     v = np.tile(np.arange(256, dtype=np.uint8), (255, 1))
-    x, = Batches(v, 255, binarise=True)(EveryByte())
+    x = Batches(v, 255, binarise=True).batch(np.arange(255), 0, EveryByte())
     measure(x.mean(axis=0, dtype=float) - np.arange(256) / 255)
 
 
@@ -84,6 +82,11 @@ def test_dynamic_binarisation_draws_anew_each_epoch(measure, rng):
     assert (first[:, 0] == 0).all() and (first[:, 3] == 1).all()
     p = v[0, 1:3] / 255
     measure((first[:, 1:3].mean(0) - p) / np.sqrt(p * (1 - p) / 5000))
+
+
+def test_only_bytes_are_binarised(rng):
+    with pytest.raises(ValueError, match="float32"):
+        binarise(np.full((3, 4), 0.9, np.float32), rng)
 
 
 def test_static_binarisation_is_the_published_rule():
@@ -120,7 +123,7 @@ def test_pixels_become_floats_a_batch_at_a_time(rng):
     (np.zeros(4, np.uint8), 1, {}, "shape"), ([[1, 2]], 1, {}, "list"), (np.zeros((4, 4), np.uint8), 5, {}, "from 1 to 4"),
     (np.zeros((4, 4), np.uint8), 0, {}, "from 1 to 4"), (np.zeros((4, 4), int), 2, {}, "int64"),
     (np.full((4, 4), np.nan), 2, {}, "NaN or inf, first in row 0"), (np.zeros((4, 4)), 2, {"binarise": True}, "float64"),
-    (np.array([[1.0], [np.inf]]), 2, {}, "first in row 1"), (np.zeros((4, 4)), 2, {"labels": np.zeros(3)}, "4 examples have 3")])
+    (np.array([[1.0], [np.inf]]), 2, {}, "first in row 1"), (np.zeros((4, 4)), 2, {"labels": np.zeros(3)}, r"labels of shape \(3,\)")])
 def test_bad_data_is_refused(data, size, options, message):
     with pytest.raises(ValueError, match=message):
         Batches(data, size, **options)

@@ -77,7 +77,7 @@ def test_samples_have_the_mean_and_variance(measure, rng, distribution):
         x = np.eye(3)[Categorical(np.tile(distribution.logits, (N, 1))).sample(rng)]
         variance = distribution.mean * (1 - distribution.mean)
     else:
-        repeated = {k: np.tile(v, (N, 1)) for k, v in vars(distribution).items()}
+        repeated = {k: np.tile(v, (N, 1)) for k, v in vars(distribution).items() if k != "shape"}
         x, variance = type(distribution)(**repeated).sample(rng), distribution.variance
     measure(z_score(x, distribution.mean))
     measure(z_score((x - distribution.mean) ** 2, variance))
@@ -129,5 +129,5 @@ def test_distributions_keep_the_dtype(rng, dtype):
 
 
 def test_shapes_that_do_not_broadcast_are_refused():
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="mu of shape .* and logvar of shape .* do not broadcast"):
         Normal(np.zeros((2, 3)), np.zeros((2, 4)))

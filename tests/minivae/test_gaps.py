@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from autograd import optim
 from minivae.distributions import Normal
 from minivae.vae import VAE
-from minivae.vae.gaps import exact_elbo, grid, inference_gaps, log_joint, log_likelihood, surgery
+from minivae.vae.gaps import exact_elbo, exact_log_likelihood, grid, inference_gaps, log_joint, surgery
 
 
 @pytest.mark.equation("gaps.quadrature", "ln p(x) = ln int p(x|z) p(z) dz", bound=1e-8, kind="Q")
@@ -15,7 +15,7 @@ def test_the_evidence_of_a_linear_model_by_quadrature_is_its_closed_form(measure
     model = VAE(5, 2, (), likelihood="gaussian", rng=rng).astype(np.float64)
     x = rng.standard_normal((4, 5))
     w, b = (p.data for p in model.decoder.layers[0].parameters())
-    measure(log_likelihood(model, x) - stats.multivariate_normal(b, w.T @ w + np.eye(5)).logpdf(x))
+    measure(exact_log_likelihood(model, x) - stats.multivariate_normal(b, w.T @ w + np.eye(5)).logpdf(x))
 
 
 @pytest.mark.equation("gaps.decomposition", "approximation gap of N(m, S): 1/2 (sum ln (S^-1)_ii - ln |S^-1|)", bound=1e-6, kind="O")
@@ -90,6 +90,17 @@ def test_the_kl_of_the_aggregate_is_total_correlation_plus_marginals(measure, rn
     measure(one.mean_kl - one.mutual_information - one.dimension_kl.sum())
 
 
+def test_posteriors_that_the_grid_cannot_see_are_refused(rng):
+    narrow = Normal(np.zeros((2, 1)), np.full((2, 1), -9.0))
+    far = Normal(np.full((2, 1), 9.0), np.zeros((2, 1)))
+    for q in (narrow, far):
+        with pytest.raises(ValueError, match="too narrow, or too far"):
+            surgery(q)
+    model = VAE(30, 1, (), likelihood="gaussian", variance=1e-4, rng=rng).astype(np.float64)
+    with pytest.raises(ValueError, match="too narrow"):
+        exact_log_likelihood(model, model.sample(5, rng).astype(float))
+
+
 def test_quadrature_refuses_three_latents(rng):
     with pytest.raises(ValueError, match="one or two latents, not 3"):
-        log_likelihood(VAE(6, 3, (), rng=rng), np.zeros((1, 6)))
+        exact_log_likelihood(VAE(6, 3, (), rng=rng), np.zeros((1, 6)))

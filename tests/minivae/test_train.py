@@ -66,6 +66,32 @@ def test_evaluate_weighs_every_example_alike(rng):
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_evaluate_drops_nothing_out_and_leaves_the_mode_as_it_was(rng):
+    model = VAE(12, 2, (4,), rng=rng)
+    seen = []
+    model.on_step, loss = None, model.loss
+    model.loss = lambda x, rng: (seen.append(model.training), loss(x, rng))[1]
+    evaluate(model, np.ones((4, 12), np.float32), rng)
+    assert seen == [False] and model.training
+
+
+def test_means_are_over_the_epoch_and_not_over_the_run():
+    class Ones(VAE):
+        def loss(self, x, rng):
+            return super().loss(x, rng)[0], {"one": 1.0}
+
+    rng = np.random.default_rng(0)
+    model = Ones(12, 2, (4,), rng=rng)
+    rows = fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=3, optimizer=optim.Adam(model.parameters()), rng=rng)
+    assert [row["one"] for row in rows] == [1, 1, 1]
+
+
+def test_an_optimizer_of_another_model_is_refused(rng):
+    model, other = VAE(12, 2, (4,), rng=rng), VAE(12, 2, (4,), rng=rng)
+    with pytest.raises(ValueError, match="none of the model's parameters"):
+        fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=1, optimizer=optim.Adam(other.parameters()), rng=rng)
+
+
 def test_zero_epochs_are_refused():
     with pytest.raises(ValueError, match="at least 1, not 0"):
         train(epochs=0)

@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize
 
-from autograd import Tensor, ops
+from autograd import Tensor, gradcheck, ops
 from minivae.distributions import Normal
 from minivae.vae import VAE
-from minivae.vae.gaps import exact_elbo, grid, log_joint, log_likelihood
+from minivae.vae.gaps import exact_elbo, exact_log_likelihood, grid, log_joint
 
 from .test_distributions import z_score
 
@@ -33,7 +33,7 @@ def test_the_elbo_is_the_evidence_less_the_kl_to_the_posterior(measure, small):
     q = model.encode(x)
     z, weight = grid(2, nodes=401)
     joint = log_joint(model, x, z)
-    evidence = log_likelihood(model, x)
+    evidence = exact_log_likelihood(model, x)
     for n in range(len(x)):
         log_q = np.asarray(Normal(q.mu.data[n], q.logvar.data[n]).log_prob(z))
         kl = np.sum(np.exp(log_q) * (log_q - (joint[n] - evidence[n]))) * weight
@@ -76,7 +76,7 @@ def test_more_importance_samples_tighten_the_bound(small, rng):
     model, x = small
     x = np.tile(x, (200, 1))
     one, ten, hundred = (model.log_likelihood(x, k, rng).mean() for k in (1, 10, 100))
-    assert one < ten < hundred < log_likelihood(model, x[:5]).mean() + 0.01
+    assert one < ten < hundred < exact_log_likelihood(model, x[:5]).mean() + 0.01
 
 
 def test_log_likelihood_memory_does_not_grow_with_the_samples(rng):
@@ -237,7 +237,7 @@ def test_gradients_of_the_loss_pass_finite_differences(rng, options):
     (np.zeros((2, 5), np.float32), "shape"), (np.zeros((0, 6), np.float32), "at least one row"),
     (np.zeros(6, np.float32), "shape"), (np.full((2, 6), np.nan, np.float32), "finite"),
     (np.full((2, 6), 255, np.float32), r"\[0, 1\]"), (np.full((2, 6), -0.1, np.float32), r"\[0, 1\]"),
-    (np.zeros((2, 6)), "float64"), (np.full((2, 6), 255, np.uint8), r"\[0, 1\]")])
+    (np.zeros((2, 6)), "x is float64 and the model float32"), ([[0.5] * 6], "not list"), (np.zeros((2, 6), complex), "complex128"), (np.full((2, 6), 255, np.uint8), r"\[0, 1\]")])
 def test_bad_data_is_refused(rng, x, message):
     model = VAE(6, 2, (4,), rng=rng)
     for call in (lambda: model.loss(x, rng), lambda: model.encode(x), lambda: model.log_likelihood(x, 2, rng)):
@@ -255,7 +255,50 @@ def test_infinite_data_is_refused_by_a_gaussian_likelihood(rng):
 @pytest.mark.parametrize("options, message", [
     ({"likelihood": "poisson"}, "'bernoulli' or 'gaussian'"), ({"kl": "exact"}, "'analytic' or 'monte-carlo'"),
     ({"variance": 0}, "positive"), ({"variance": "fixed"}, "positive"), ({"activation": "relux"}, "must be one of"),
-    ({"kl_warmup": -1}, "not negative"), ({"free_bits": -0.1}, "not negative"), ({"latent_dim": 0}, "at least one")])
+    ({"kl_warmup": -1}, ">= 0, not -1"), ({"free_bits": np.nan}, ">= 0, not 0 and nan"),
+    ({"latent_dim": 0}, "latent_dim must be a positive whole number, not 0"), ({"hidden": 400}, "hidden must be a tuple .* not 400"),
+    ({"latent_dim": 2.5}, "latent_dim .* not 2.5"), ({"variance": "learned"}, "a Bernoulli likelihood has no variance")])
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         VAE(6, **options, rng=rng)
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_a_seed_is_no_generator(seed):
+    with pytest.raises(ValueError, match=f"numpy.random.Generator, .* not {seed}"):
+        VAE(6, rng=seed)
+
+
+def test_the_elbo_is_differentiable_in_the_data(small):
+    model, x = small
+    x = 0.1 + 0.8 * x
+    gradcheck(lambda x: model.encode(x).mean, x)
+    gradcheck(lambda x: model.elbo(x, np.random.default_rng(0)).value, x)
+
+
+def test_exactly_k_samples_are_averaged(rng):
+    model = VAE(6, 2, (), rng=rng).astype(np.float64)
+    for p in model.parameters():
+        p.assign(np.zeros(p.shape))                                # q is the prior and x does not depend on z: each w = p(x)
+    for k in (1, 100, 513):
+        np.testing.assert_allclose(model.log_likelihood(np.ones((10, 6)), k, rng), -6 * np.log(2), rtol=1e-12)
+
+
+def test_samples_are_means_unless_noise_is_asked_for(rng):
+    model = VAE(6, 2, (8,), rng=rng)
+    z = np.random.default_rng(5).standard_normal((7, 2), np.float32)
+    np.testing.assert_array_equal(model.sample(7, np.random.default_rng(5)), model.decode(z).mean.data)
+
+
+def test_free_bits_and_warm_up_weigh_the_same_kl(rng):
+    model = VAE(6, 3, (), free_bits=0.1, kl_warmup=4, rng=rng).astype(np.float64)
+    q = model.encode((rng.random((9, 6)) < 0.5).astype(float))
+    model.on_step(1)
+    charged = np.maximum(q.kl_terms().data.mean(axis=0), 0.1).sum()
+    np.testing.assert_allclose(model.penalty(q, None, q.kl().mean()).data, 0.25 * charged, rtol=1e-12)
+
+
+def test_the_decoder_mirrors_the_encoder(rng):
+    model = VAE(6, 2, (8, 4), rng=rng)
+    assert [layer.w.shape for layer in model.encoder.layers] == [(6, 8), (8, 4), (4, 4)]
+    assert [layer.w.shape for layer in model.decoder.layers] == [(2, 4), (4, 8), (8, 6)]
