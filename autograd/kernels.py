@@ -76,8 +76,11 @@ def relu_vjp(g, y, gx, gb):
 def adam(p, g, m, v, lr, beta1, rest1, beta2, rest2, eps, shrink, root):
     """One Adam step on flat arrays, in place: lr is already divided by 1 − β₁ᵗ, root is 1 / √(1 − β₂ᵗ).
 
-    rest = 1 − β is an argument since 1 − 0.999 in float32 is wrong in the fifth digit.
+    The numbers come as float64, with rest = 1 − β among them: 1 − 0.999 in float32 is wrong in the fifth digit.
     """
+    number = p.dtype.type
+    lr, beta1, rest1, beta2, rest2 = number(lr), number(beta1), number(rest1), number(beta2), number(rest2)
+    eps, shrink, root = number(eps), number(shrink), number(root)
     for i in range(p.size):
         m[i] = beta1 * m[i] + rest1 * g[i]
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]

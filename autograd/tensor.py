@@ -152,8 +152,8 @@ class Tensor:
 
     def _may_be_cut(self):
         if mode.tracing and self.node is not None:
-            raise ValueError("within grad(f) and its kin a traced Tensor cannot become an array or a number, or its derivative "
-                             "would be lost: use autograd.ops, ops.stack for a list, or .data if you mean it")
+            raise ValueError("within grad(f) and its kin a traced Tensor cannot become an array or a number, or its "
+                             "derivative would be lost: use autograd.ops, ops.stack for a list, or .data on purpose")
 
     def __bool__(self):
         return bool(self.data)

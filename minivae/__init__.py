@@ -1,1 +1,1 @@
-"""Generative models from PCA to diffusion, from scratch on NumPy. Start at vae/vae.py."""
+"""Generative models, from scratch on NumPy. Start at vae/vae.py."""

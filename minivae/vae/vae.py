@@ -66,7 +66,7 @@ class VAE(Model):
         if variance != "learned" and not (isinstance(variance, Real) and 0 < variance < math.inf):
             raise ValueError(f"variance is a positive number or 'learned', not {variance!r}")
         if variance != 1 and likelihood == "bernoulli":
-            raise ValueError(f"a Bernoulli likelihood has no variance, {variance!r} or other: choose likelihood='gaussian'")
+            raise ValueError(f"a Bernoulli likelihood has no variance, {variance!r} or other: choose 'gaussian'")
         if not all(isinstance(v, Real) and 0 <= v < math.inf for v in (kl_warmup, free_bits)):
             raise ValueError(f"kl_warmup and free_bits are numbers >= 0, not {kl_warmup} and {free_bits}")
         self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
