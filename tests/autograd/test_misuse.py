@@ -151,3 +151,10 @@ def test_a_resumed_schedule_goes_on_where_it_was():
     b.grad = np.ones(1, np.float32)
     second.step()
     assert 1 - b.data == pytest.approx(1 / 4)
+
+
+def test_a_fused_relu_lets_nan_through():
+    from autograd import fused
+    y = fused.linear(np.array([[np.nan, 1.0]]), np.eye(2), np.zeros(2), activation="relu")
+    assert np.isnan(y).all()
+    assert np.isnan(fused.bernoulli_nll(np.array([[np.nan]]), np.ones((1, 1))))
