@@ -1,4 +1,4 @@
-"""The ledger: each test marked `equation` reports what it measured against which bound, and pytest prints it at the end."""
+"""The ledger: each test marked `equation` reports what it measured against which bound; pytest ends by printing it."""
 import importlib
 import os
 
@@ -15,7 +15,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--equations"):                            # the file is about to be written: it may be stale now
+    if config.getoption("--equations"):                            # the file will be written: it may be stale now
         stale = [item for item in items if item.name == "test_equations_md_is_current"]
         config.hook.pytest_deselected(items=stale)
         items[:] = [item for item in items if item not in stale]
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def measure(request):
-    """`measure(value)` enters an error, or a distance in standard errors, in the ledger and asserts that it is within the bound."""
+    """`measure(value)` enters an error, or a distance in standard errors, in the ledger, and asserts the bound."""
     mark = ledger.read_mark(request.node.get_closest_marker("equation"))
     key = mark.id, f"{request.path.relative_to(ledger.ROOT)}::{request.function.__name__}"
 

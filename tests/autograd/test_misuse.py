@@ -98,7 +98,8 @@ def test_a_module_that_draws_gets_the_generator(rng):
 
 @pytest.mark.parametrize("make, message", [
     (lambda p: optim.Adam([p, p]), "twice"), (lambda p: optim.Adam([p], eps=-1), "eps"),
-    (lambda p: optim.Adam([p], weight_decay=math.nan), "weight_decay"), (lambda p: optim.SGD([p], 0.1, momentum=5), "momentum"),
+    (lambda p: optim.Adam([p], weight_decay=math.nan), "weight_decay"),
+    (lambda p: optim.SGD([p], 0.1, momentum=5), "momentum"),
     (lambda p: optim.Adam([p], betas=(0.9,)), "two numbers")])
 def test_absurd_settings_of_an_optimizer_are_refused(make, message):
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,7 @@
 """python -m tests.bench [NAME ...] [--rounds N] [--json FILE]: this project and its peers, in turn, within one run.
 
-Absolute times drift, so every figure is a ratio of medians over rounds in which all contenders take their turn, and each
-absolute target has its floor from the same run beside it. Peers come with the oracle extra; what is lacking is said.
+Absolute times drift, so every figure is a ratio of medians over rounds in which all contenders take their turn, and
+each absolute target has its floor from the same run beside it. Peers come with the oracle extra; it says which it lacks.
 """
 import argparse
 import json
@@ -85,8 +85,7 @@ def small_step(rounds):
 def chain(rounds):
     contenders = peers.chain()
     found = available({name: lambda f=f: f for name, f in contenders.items()})
-    m = {"ours": 0, **{{"bare": "bare NumPy", "torch": "PyTorch"}.get(k, k): v for k, v in medians(found, rounds).items()}}
-    ratios("one op, forward and backward", m, {"PyTorch": 0.8, "bare NumPy": 2.5}, scale=1e6 / 5000, unit="us")
+    ratios("one op, forward and backward", medians(found, rounds), {"PyTorch": 0.8, "bare NumPy": 2.5}, scale=1e6 / 5000, unit="us")
 
 
 def epochs(rounds):
@@ -107,7 +106,8 @@ def epochs(rounds):
 
 def child(code, **env):
     """Run Python code in a process of its own; returns what it prints, as numbers."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **env}, capture_output=True,
+                          text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
     return [float(v) for v in done.stdout.split()]
@@ -115,11 +115,13 @@ def child(code, **env):
 
 def imports(rounds):
     """Seconds that `import minivae` takes over `import numba`, and whether it loads matplotlib."""
-    clock = "import time, sys; t = time.perf_counter(); import {}; print(time.perf_counter() - t, 'matplotlib' in sys.modules)"
+    clock = ("import time, sys; t = time.perf_counter(); import {};"
+             "print(time.perf_counter() - t, 'matplotlib' in sys.modules)")
     times = {"numba": [], "numba, minivae.vae, minivae.data, minivae.train": []}
     for _ in range(max(rounds, 5)):
         for what in times:
-            out = subprocess.run([sys.executable, "-c", clock.format(what)], cwd=ROOT, capture_output=True, text=True).stdout
+            out = subprocess.run([sys.executable, "-c", clock.format(what)], cwd=ROOT, capture_output=True,
+                                 text=True).stdout
             times[what].append(float(out.split()[0]))
     floor, whole = (statistics.median(t) for t in times.values())
     row("import minivae, over import numba", whole - floor, 0.2, f"{whole:.2f} - {floor:.2f} s; matplotlib loaded: "
@@ -144,8 +146,9 @@ def compilation(rounds):
 # The peak of this process in MB. Not ru_maxrss, which a child inherits from the process that started it.
 PEAK = "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)"
 MEMORY = {
-    "ours": "import numpy as np; from autograd import optim; from minivae.vae import VAE; from minivae.train import fit\n"
-            "import io, contextlib; from minivae.data import Batches, mnist; rng = np.random.default_rng(0)\n"
+    "ours": "import numpy as np; from autograd import optim; from minivae.vae import VAE\n"
+            "from minivae.train import fit; import io, contextlib; from minivae.data import Batches, mnist\n"
+            "rng = np.random.default_rng(0)\n"
             "model = VAE(784, 20, (400,), rng=rng)\n"
             "with contextlib.redirect_stdout(io.StringIO()):\n"
             "    fit(model, Batches(mnist('train').images, 128, binarise=True), epochs=2,\n"
@@ -164,15 +167,16 @@ def memory(rounds):
             peaks[name], = child(code + PEAK)
         except RuntimeError as error:
             print(f"  without {name}: {error}")
-    row("peak memory of the MNIST training", peaks["ours"], 400, f"PyTorch: {peaks.get('PyTorch', float('nan')):.0f} MB", "MB")
+    row("peak memory of the MNIST training", peaks["ours"], 400,
+        f"PyTorch: {peaks.get('PyTorch', float('nan')):.0f} MB", "MB")
 
 
 def large_file(rounds):
     """One epoch over a million examples on disk."""
     code = ("import io, contextlib, sys; from minivae.__main__ import main\n"
             "with contextlib.redirect_stdout(io.StringIO()):\n"
-            "    assert main(['train', 'vae', '--data', {0!r} + '/x.npy', '--out', {0!r} + '/run', '--epochs', '1', '--hidden', '32',\n"
-            "                 '--latent-dim', '4', '--batch-size', '512']) == 0\n")
+            "    assert main(['train', 'vae', '--data', {0!r} + '/x.npy', '--out', {0!r} + '/run', '--epochs', '1',\n"
+            "                 '--hidden', '32', '--latent-dim', '4', '--batch-size', '512']) == 0\n")
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
         with open(f"{folder}/x.npy", "wb") as file:
@@ -227,7 +231,7 @@ def main():
         if name not in BENCHES:
             parser.error(f"there is no bench {name!r}: choose from {', '.join(BENCHES)}")
     if "OPENBLAS_CORETYPE" in os.environ:
-        print(f"note: OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy's BLAS to that processor's kernels")
+        print(f"note: OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy's BLAS to that type's kernels")
     for name in args.names or BENCHES:
         BENCHES[name](args.rounds)
     if args.json:

@@ -1,7 +1,7 @@
 """The same VAE training step elsewhere: PyTorch, eager and compiled; JAX; and the bare GEMMs that none can do without.
 
-Each function takes the sizes and one batch, and returns a function of nothing that makes one step. The model, the loss and
-Adam are those of `minivae.vae.VAE(D, latent_dim=d, hidden=(h,))` with dynamic noise; parameters are float32.
+Each function takes the sizes and one batch, and returns a function of nothing that makes one step. The model, the loss
+and Adam are those of `minivae.vae.VAE(D, latent_dim=d, hidden=(h,))` with dynamic noise; parameters are float32.
 """
 import numpy as np
 
@@ -109,7 +109,7 @@ def jax(D, h, d, x):
 
 
 def chain(n=5000):
-    """Forward and backward through n ops on one float32: ours, PyTorch's, and the NumPy calls that they come down to."""
+    """Forward and backward through n ops on one float32: ours, PyTorch's, and the NumPy calls that it comes down to."""
     from autograd import Tensor, ops
 
     def ours():
@@ -141,4 +141,4 @@ def chain(n=5000):
             y = torch.sin(torch.tanh(y) * 0.9 + x)
         y.backward()
 
-    return {"ours": ours, "bare": bare, "torch": torch}
+    return {"ours": ours, "bare NumPy": bare, "PyTorch": torch}

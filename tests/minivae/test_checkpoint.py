@@ -1,4 +1,4 @@
-"""A run that was stopped, however it was stopped, ends like the run that never stopped; a bad file is never believed."""
+"""A run that was stopped, in whatever way, ends like the run that never stopped; a bad file is never believed."""
 import os
 import signal
 import subprocess
@@ -57,8 +57,10 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(measure, tmp_path, at):
     stopped["model"].at = at
     path = tmp_path / "run.npz"
     with pytest.raises(InterruptedError):
-        fit(**stopped, epochs=3, checkpoint=path, every=0, on_epoch=lambda epoch: {"draw": float(stopped["rng"].random())})
-    again = fit(**resumed, epochs=3, checkpoint=path, resume=True, on_epoch=lambda epoch: {"draw": float(resumed["rng"].random())})
+        fit(**stopped, epochs=3, checkpoint=path, every=0,
+            on_epoch=lambda epoch: {"draw": float(stopped["rng"].random())})
+    again = fit(**resumed, epochs=3, checkpoint=path, resume=True,
+                on_epoch=lambda epoch: {"draw": float(resumed["rng"].random())})
     a, b = everything(whole), everything(resumed)
     assert same(a, b)
     measure(max(np.max(np.abs(a[k] - b[k])) for k in a if k != "rng"))
@@ -138,7 +140,7 @@ def test_a_loss_that_is_not_finite_names_step_op_and_last_checkpoint_and_spoils_
     run = setup(cls=Broken)
     with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError) as error:
         fit(**run, epochs=3, checkpoint=path, every=0)
-    assert "step 6: log of shapes (16, 2) gave nan" in str(error.value) and "run.npz is the last good" in str(error.value)
+    assert "step 6: log of shapes (16, 2) gave nan" in (text := str(error.value)) and "run.npz is the last good" in text
     assert checkpoint.load(path).header["position"]["t"] == 5
 
 
@@ -233,7 +235,8 @@ def files(tmp_path, rng):
 def test_data_files_are_read(tmp_path, rng):
     csv, npy, npz, named = files(tmp_path, rng)
     x = load(npy)
-    assert x.shape == (30, 12) and x.dtype == np.uint8 and (load(npz) == x).all() and (load(named).reshape(30, 12) == x).all()
+    assert x.shape == (30, 12) and x.dtype == np.uint8
+    assert (load(npz) == x).all() and (load(named).reshape(30, 12) == x).all()
     np.testing.assert_allclose(load(csv), x / 255, rtol=1e-6)
     np.save(tmp_path / "f.npy", np.asfortranarray(x.astype(">f4")))
     assert load(tmp_path / "f.npy").flags.c_contiguous and (load(tmp_path / "f.npy") == x).all()
@@ -255,8 +258,10 @@ def test_a_damaged_data_file_is_refused_or_is_a_plain_array(tmp_path, rng, kind)
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("x.csv", "1,2\n3\n", "columns changed"), ("x.csv", "1,2\n3,b\n", "could not convert string 'b'"), ("x.csv", "", "shape"),
-    ("x.csv", "a,b\n", "shape"), ("x.csv", "a,1\n2,3\n", "could not convert string 'a'"), ("x.txt", "1", ".npy, .npz, .csv"),
+    ("x.csv", "1,2\n3\n", "columns changed"), ("x.csv", "1,2\n3,b\n", "could not convert string 'b'"),
+    ("x.csv", "", "shape"),
+    ("x.csv", "a,b\n", "shape"), ("x.csv", "a,1\n2,3\n", "could not convert string 'a'"),
+    ("x.txt", "1", ".npy, .npz, .csv"),
     ("x.npy", "hello", "magic"), ("x.npz", "hello", "not a zip file"), ("none.npy", None, "No such file")])
 def test_files_that_are_no_data_are_refused(tmp_path, name, content, message):
     if content is not None:
@@ -267,7 +272,8 @@ def test_files_that_are_no_data_are_refused(tmp_path, name, content, message):
 
 @pytest.mark.parametrize("array, message", [
     (np.zeros(3), "shape"), (np.zeros((0, 3)), "shape"), (np.zeros((2, 2), complex), "complex128"),
-    (np.zeros((2, 2), int), "int64"), (np.array([["a", "b"]]), "<U1"), (np.array([[print, 1]], object), "never loaded")])
+    (np.zeros((2, 2), int), "int64"), (np.array([["a", "b"]]), "<U1"),
+    (np.array([[print, 1]], object), "never loaded")])
 def test_arrays_that_are_no_data_are_refused(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
@@ -280,7 +286,8 @@ def test_a_large_file_stays_on_disk_and_reads_the_same(tmp_path, rng, monkeypatc
     monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
     rows = load(tmp_path / "x.npy")
     assert not isinstance(rows, np.ndarray) and len(rows) == 50 and rows.shape == x.shape and rows.dtype == x.dtype
-    assert (rows[10:20] == x[10:20]).all() and (rows[np.array([7, 3, 3])] == x[[7, 3, 3]]).all() and (rows[::9] == x[::9]).all()
+    for index in (slice(10, 20), np.array([7, 3, 3]), slice(None, None, 9)):
+        assert (rows[index] == x[index]).all()
     a, b = (list(Batches(data, 16, binarise=True)(np.random.default_rng(0))) for data in (rows, x))
     assert all((p == q).all() for p, q in zip(a, b))
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-20])

@@ -47,7 +47,9 @@ def test_train_evaluate_sample(data, tmp_path, capsys):
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
 def test_every_kind_of_file_trains_the_same(tmp_path, rng, suffix):
     x, path = rng.random((40, 6), np.float32).round(3), tmp_path / f"x{suffix}"
-    {".npy": np.save, ".npz": lambda p, x: np.savez(p, x=x), ".csv": lambda p, x: np.savetxt(p, x, delimiter=",")}[suffix](path, x)
+    write = {".npy": np.save, ".npz": lambda p, x: np.savez(p, x=x),
+             ".csv": lambda p, x: np.savetxt(p, x, delimiter=",")}
+    write[suffix](path, x)
     reference = tmp_path / "reference.npy"
     np.save(reference, x)
     states = []
@@ -72,7 +74,8 @@ def test_a_run_is_never_overwritten_nor_mixed_with_another(data, tmp_path, capsy
     other = tmp_path / "other.npy"
     np.save(other, rng.integers(0, 256, (64, 5, 4), np.uint8))
     capsys.readouterr()
-    for more, source, message in (([], data, "holds a run already"), (["--resume", "--seed", "1"], data, "seed = 0, not 1"),
+    for more, source, message in (([], data, "holds a run already"),
+                                  (["--resume", "--seed", "1"], data, "seed = 0, not 1"),
                                   (["--resume", "--lr", "0.1"], data, "lr = 0.001, not 0.1"),
                                   (["--resume"], other, "data = ")):
         assert train(source, out, "--epochs", "2", *more) == 1
@@ -136,7 +139,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(data, capsys):
 
 def test_ctrl_c_leaves_a_run_that_goes_on(data, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "minivae", "train", "vae", "--data", str(data), "--out", str(out), "--epochs", "100000",
+    command = [sys.executable, "-m", "minivae", "train", "vae", "--data", str(data), "--out", str(out), "--epochs",
+               "100000",
                "--hidden", "8", "--latent-dim", "2", "--batch-size", "16"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not (out / "checkpoint.npz").exists():
@@ -155,7 +159,8 @@ def test_a_full_disk_ends_in_one_line_with_the_checkpoint_before_intact(data, tm
     before = (out / "checkpoint.npz").read_bytes()
     code = (f"import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
             f"resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from minivae.__main__ import main;"
-            f"sys.exit(main(['train', 'vae', '--data', {str(data)!r}, '--out', {str(out)!r}, '--epochs', '2', '--resume']))")
+            f"sys.exit(main(['train', 'vae', '--data', {str(data)!r}, '--out', {str(out)!r}, '--epochs', '2', "
+            f"'--resume']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")})
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) <= 1 + done.stderr.count("compiling")

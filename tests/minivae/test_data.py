@@ -120,10 +120,13 @@ def test_pixels_become_floats_a_batch_at_a_time(rng):
 
 @pytest.mark.parametrize("data, size, options, message", [
     (np.zeros((0, 4), np.uint8), 1, {}, "at least one row"), (np.zeros((4, 0), np.uint8), 1, {}, "at least one row"),
-    (np.zeros(4, np.uint8), 1, {}, "shape"), ([[1, 2]], 1, {}, "list"), (np.zeros((4, 4), np.uint8), 5, {}, "from 1 to 4"),
+    (np.zeros(4, np.uint8), 1, {}, "shape"), ([[1, 2]], 1, {}, "list"),
+    (np.zeros((4, 4), np.uint8), 5, {}, "from 1 to 4"),
     (np.zeros((4, 4), np.uint8), 0, {}, "from 1 to 4"), (np.zeros((4, 4), int), 2, {}, "int64"),
-    (np.full((4, 4), np.nan), 2, {}, "NaN or inf, first in row 0"), (np.zeros((4, 4)), 2, {"binarise": True}, "float64"),
-    (np.array([[1.0], [np.inf]]), 2, {}, "first in row 1"), (np.zeros((4, 4)), 2, {"labels": np.zeros(3)}, r"labels of shape \(3,\)")])
+    (np.full((4, 4), np.nan), 2, {}, "NaN or inf, first in row 0"),
+    (np.zeros((4, 4)), 2, {"binarise": True}, "float64"),
+    (np.array([[1.0], [np.inf]]), 2, {}, "first in row 1"),
+    (np.zeros((4, 4)), 2, {"labels": np.zeros(3)}, r"labels of shape \(3,\)")])
 def test_bad_data_is_refused(data, size, options, message):
     with pytest.raises(ValueError, match=message):
         Batches(data, size, **options)

@@ -19,7 +19,8 @@ def z_score(samples, truth):
     return (np.mean(samples, axis=0) - truth) / (np.std(samples, axis=0) / len(samples) ** 0.5)
 
 
-@pytest.mark.equation("distributions.normal", "ln N(x; mu, s^2) = -1/2 sum(ln 2pi + ln s^2 + (x - mu)^2/s^2)", bound=1e-10)
+@pytest.mark.equation("distributions.normal", "ln N(x; mu, s^2) = -1/2 sum(ln 2pi + ln s^2 + (x - mu)^2/s^2)",
+                      bound=1e-10)
 def test_normal_log_prob_is_scipys(measure, rng):
     x, mu, logvar = rng.standard_normal((3, 5, 4))
     measure(Normal(mu, logvar).log_prob(x) - stats.norm(mu, np.exp(logvar / 2)).logpdf(x).sum(-1))
@@ -31,7 +32,8 @@ def test_normal_entropy_is_scipys(measure, rng):
     measure(Normal(mu, logvar).entropy() - stats.norm(mu, np.exp(logvar / 2)).entropy().sum(-1))
 
 
-@pytest.mark.equation("distributions.kl-normal", "KL(N(mu, s^2) || N(m, t^2)) = 1/2 sum(ln t^2/s^2 + (s^2 + (mu-m)^2)/t^2 - 1)",
+@pytest.mark.equation("distributions.kl-normal",
+                      "KL(N(mu, s^2) || N(m, t^2)) = 1/2 sum(ln t^2/s^2 + (s^2 + (mu-m)^2)/t^2 - 1)",
                       bound=1e-8, kind="Q")
 def test_normal_kl_is_its_integral(measure, rng):
     z, weight = grid(2, nodes=401, reach=12)
@@ -42,11 +44,24 @@ def test_normal_kl_is_its_integral(measure, rng):
         measure(q.kl(p)[0] - np.sum(np.exp(log_q) * (log_q - log_p)) * weight)
 
 
-@pytest.mark.equation("fused.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum(mu^2 + s^2 - 1 - ln s^2)", bound=5, kind="S")
+@pytest.mark.equation("fused.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum(mu^2 + s^2 - 1 - ln s^2)", bound=5,
+                      kind="S")
 def test_normal_kl_is_the_mean_log_ratio_of_samples(measure, rng):
     q = Normal(np.array([0.5, -1.0]), np.array([-0.7, 0.4]))
     z = Normal(np.tile(q.mu, (N, 1)), q.logvar).sample(rng)
     measure(z_score(q.log_prob(z) - Normal(np.zeros(2), np.zeros(2)).log_prob(z), q.kl()))
+
+
+@pytest.mark.equation("distributions.kl-normal", "KL(q || p) = E_q ln q/p, by sampling q", bound=5, kind="S")
+@pytest.mark.parametrize("q, p", [
+    (Normal(np.array([0.5, -1.0]), np.array([-0.7, 0.4])), Normal(np.array([0.0, 0.3]), np.array([0.2, -0.1]))),
+    (Bernoulli(np.array([0.5, -1.0])), Bernoulli(np.array([-0.2, 1.0]))),
+    (Categorical(np.array([0.5, -1.0, 0.1])), Categorical(np.array([-0.2, 1.0, 0.4])))], ids=lambda d: type(d).__name__)
+def test_every_kl_is_the_mean_log_ratio_of_samples(measure, rng, q, p):
+    many = type(q)(*[np.tile(v, (N, 1)) for k, v in vars(q).items() if k != "shape"])
+    other = type(p)(*[np.tile(v, (N, 1)) for k, v in vars(p).items() if k != "shape"])
+    x = many.sample(rng)
+    measure(z_score(many.log_prob(x) - other.log_prob(x), np.asarray(q.kl(p))))
 
 
 def test_kl_is_never_negative_and_zero_only_at_equality(rng):

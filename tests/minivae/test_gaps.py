@@ -18,7 +18,8 @@ def test_the_evidence_of_a_linear_model_by_quadrature_is_its_closed_form(measure
     measure(exact_log_likelihood(model, x) - stats.multivariate_normal(b, w.T @ w + np.eye(5)).logpdf(x))
 
 
-@pytest.mark.equation("gaps.decomposition", "approximation gap of N(m, S): 1/2 (sum ln (S^-1)_ii - ln |S^-1|)", bound=1e-6, kind="O")
+@pytest.mark.equation("gaps.decomposition", "approximation gap of N(m, S): 1/2 (sum ln (S^-1)_ii - ln |S^-1|)",
+                      bound=1e-6, kind="O")
 def test_the_approximation_gap_of_a_linear_model_is_its_closed_form(measure, rng):
     model = VAE(5, 2, (), likelihood="gaussian", rng=rng).astype(np.float64)
     x = rng.standard_normal((4, 5))
@@ -32,7 +33,8 @@ def test_the_approximation_gap_of_a_linear_model_is_its_closed_form(measure, rng
     assert (gaps.amortisation > 0.01).all()
 
 
-@pytest.mark.equation("gaps.decomposition", "both gaps are >= 0, and q* is a stationary point of the ELBO", bound=1e-6, kind="O")
+@pytest.mark.equation("gaps.decomposition", "both gaps are >= 0, and q* is a stationary point of the ELBO", bound=1e-6,
+                      kind="O")
 def test_both_gaps_of_a_nonlinear_model_are_positive_and_training_the_encoder_closes_only_one(measure, rng):
     model = VAE(6, 2, (8,), activation="tanh", rng=rng).astype(np.float64)
     for p in model.decoder.parameters():
@@ -66,7 +68,8 @@ def test_a_decoder_that_ignores_its_latents_has_collapsed_posteriors(rng):
     np.testing.assert_allclose(posterior, np.tile(prior - logsumexp(prior), (5, 1)), atol=1e-8)
 
 
-@pytest.mark.equation("gaps.surgery", "mean KL(q_n || p) = I(n; z) + KL(qbar || p), 0 <= I <= ln N", bound=1e-8, kind="Q")
+@pytest.mark.equation("gaps.surgery", "mean KL(q_n || p) = I(n; z) + KL(qbar || p), 0 <= I <= ln N", bound=1e-8,
+                      kind="Q")
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
 def test_elbo_surgery_accounts_for_the_mean_kl(measure, rng, scale):
     q = Normal(scale * rng.standard_normal((6, 2)), 0.3 * rng.standard_normal((6, 2)) * (scale > 0) - 1)

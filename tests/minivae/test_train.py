@@ -55,7 +55,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step():
     rng = np.random.default_rng(0)
     model = Broken(12, 2, (4,), rng=rng)
     with pytest.raises(FloatingPointError, match="not finite at step 6: linear .*argument 2 was not finite already"):
-        fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=3, optimizer=optim.Adam(model.parameters()), rng=rng)
+        fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=3, optimizer=optim.Adam(model.parameters()),
+            rng=rng)
 
 
 def test_evaluate_weighs_every_example_alike(rng):
@@ -82,14 +83,16 @@ def test_means_are_over_the_epoch_and_not_over_the_run():
 
     rng = np.random.default_rng(0)
     model = Ones(12, 2, (4,), rng=rng)
-    rows = fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=3, optimizer=optim.Adam(model.parameters()), rng=rng)
+    rows = fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=3, optimizer=optim.Adam(model.parameters()),
+               rng=rng)
     assert [row["one"] for row in rows] == [1, 1, 1]
 
 
 def test_an_optimizer_of_another_model_is_refused(rng):
     model, other = VAE(12, 2, (4,), rng=rng), VAE(12, 2, (4,), rng=rng)
     with pytest.raises(ValueError, match="none of the model's parameters"):
-        fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=1, optimizer=optim.Adam(other.parameters()), rng=rng)
+        fit(model, Batches(np.zeros((64, 12), np.uint8), 16), epochs=1, optimizer=optim.Adam(other.parameters()),
+            rng=rng)
 
 
 def test_zero_epochs_are_refused():

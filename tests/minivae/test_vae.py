@@ -19,7 +19,7 @@ def small(rng):
     """A VAE with two latents on six bits, and all that it was given."""
     model = VAE(6, 2, (8,), activation="tanh", rng=rng).astype(np.float64)
     for p in model.decoder.parameters():
-        p.assign(3 * p.data)                                       # a posterior far from Gaussian, so that mistakes show
+        p.assign(3 * p.data)                                       # a posterior far from Gaussian, so mistakes show
     return model, (rng.random((5, 6)) < 0.5).astype(float)
 
 
@@ -116,7 +116,8 @@ def fit_exactly(model, loss):
     return minimize(objective, start, jac=True, method="L-BFGS-B", options=options).fun
 
 
-@pytest.mark.equation("vae.linear-optimum", "max ELBO of the linear VAE = max ln p(X) of PPCA, and the gap is 0", bound=1e-6, kind="O")
+@pytest.mark.equation("vae.linear-optimum", "max ELBO of the linear VAE = max ln p(X) of PPCA, and the gap is 0",
+                      bound=1e-6, kind="O")
 def test_the_linear_vae_is_probabilistic_pca(measure, rng):
     D, d = 5, 2
     x = rng.standard_normal((300, D)) @ np.diag([3, 2, 1, 0.8, 0.6]) @ stats.ortho_group.rvs(D, random_state=0)
@@ -133,7 +134,8 @@ def test_the_linear_vae_is_probabilistic_pca(measure, rng):
     measure((s2 - noise) / noise)
 
 
-@pytest.mark.equation("vae.collapse", "at fixed s^2 the linear VAE keeps |w_i|^2 = (lambda_i - s^2)+", bound=1e-6, kind="O")
+@pytest.mark.equation("vae.collapse", "at fixed s^2 the linear VAE keeps |w_i|^2 = (lambda_i - s^2)+", bound=1e-6,
+                      kind="O")
 def test_a_latent_is_active_exactly_if_its_eigenvalue_exceeds_the_noise(measure, rng):
     D, d, s2 = 5, 4, 1.5
     x = rng.standard_normal((300, D)) @ np.diag([3, 2, 1, 0.8, 0.6]) @ stats.ortho_group.rvs(D, random_state=1)
@@ -207,14 +209,15 @@ def test_the_contract(rng):
     loss, terms = model.loss(x, rng)
     loss.backward()
     assert isinstance(loss, Tensor) and loss.shape == () and set(terms) == {"elbo", "recon", "kl"}
-    assert all(p.grad is not None and p.grad.dtype == np.float32 and p.grad.shape == p.shape for p in model.parameters())
+    assert all(p.grad.dtype == np.float32 and p.grad.shape == p.shape for p in model.parameters())
     assert model.encode(x).mean.shape == (16, 20) and model.decode(np.zeros((3, 20), np.float32)).mean.shape == (3, 784)
     assert model.sample(64, rng).shape == (64, 784) and model.reconstruct(x).shape == x.shape
     assert model.log_likelihood(x, 100, rng).shape == (16,)
     assert (x == before).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"kl": "monte-carlo"}, {"free_bits": 0.2}, {"likelihood": "gaussian", "variance": "learned"}])
+@pytest.mark.parametrize("options", [{}, {"kl": "monte-carlo"}, {"free_bits": 0.2},
+                                     {"likelihood": "gaussian", "variance": "learned"}])
 def test_gradients_of_the_loss_pass_finite_differences(rng, options):
     model = VAE(6, 2, (8,), activation="tanh", rng=rng, **options).astype(np.float64)
     x = (rng.random((5, 6)) < 0.5).astype(float)
@@ -237,7 +240,8 @@ def test_gradients_of_the_loss_pass_finite_differences(rng, options):
     (np.zeros((2, 5), np.float32), "shape"), (np.zeros((0, 6), np.float32), "at least one row"),
     (np.zeros(6, np.float32), "shape"), (np.full((2, 6), np.nan, np.float32), "finite"),
     (np.full((2, 6), 255, np.float32), r"\[0, 1\]"), (np.full((2, 6), -0.1, np.float32), r"\[0, 1\]"),
-    (np.zeros((2, 6)), "x is float64 and the model float32"), ([[0.5] * 6], "not list"), (np.zeros((2, 6), complex), "complex128"), (np.full((2, 6), 255, np.uint8), r"\[0, 1\]")])
+    (np.zeros((2, 6)), "x is float64 and the model float32"), ([[0.5] * 6], "not list"),
+    (np.zeros((2, 6), complex), "complex128"), (np.full((2, 6), 255, np.uint8), r"\[0, 1\]")])
 def test_bad_data_is_refused(rng, x, message):
     model = VAE(6, 2, (4,), rng=rng)
     for call in (lambda: model.loss(x, rng), lambda: model.encode(x), lambda: model.log_likelihood(x, 2, rng)):
@@ -256,8 +260,10 @@ def test_infinite_data_is_refused_by_a_gaussian_likelihood(rng):
     ({"likelihood": "poisson"}, "'bernoulli' or 'gaussian'"), ({"kl": "exact"}, "'analytic' or 'monte-carlo'"),
     ({"variance": 0}, "positive"), ({"variance": "fixed"}, "positive"), ({"activation": "relux"}, "must be one of"),
     ({"kl_warmup": -1}, ">= 0, not -1"), ({"free_bits": np.nan}, ">= 0, not 0 and nan"),
-    ({"latent_dim": 0}, "latent_dim must be a positive whole number, not 0"), ({"hidden": 400}, "hidden must be a tuple .* not 400"),
-    ({"latent_dim": 2.5}, "latent_dim .* not 2.5"), ({"variance": "learned"}, "a Bernoulli likelihood has no variance")])
+    ({"latent_dim": 0}, "latent_dim must be a positive whole number, not 0"),
+    ({"hidden": 400}, "hidden must be a tuple .* not 400"),
+    ({"latent_dim": 2.5}, "latent_dim .* not 2.5"),
+    ({"variance": "learned"}, "a Bernoulli likelihood has no variance")])
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         VAE(6, **options, rng=rng)
@@ -279,7 +285,7 @@ def test_the_elbo_is_differentiable_in_the_data(small):
 def test_exactly_k_samples_are_averaged(rng):
     model = VAE(6, 2, (), rng=rng).astype(np.float64)
     for p in model.parameters():
-        p.assign(np.zeros(p.shape))                                # q is the prior and x does not depend on z: each w = p(x)
+        p.assign(np.zeros(p.shape))                                # q is the prior, x independent of z: each w = p(x)
     for k in (1, 100, 513):
         np.testing.assert_allclose(model.log_likelihood(np.ones((10, 6)), k, rng), -6 * np.log(2), rtol=1e-12)
 
