@@ -106,7 +106,7 @@ class Module:
 
 
 def check_state(mine: dict, given: dict, whose: str):
-    """Raise ValueError unless `given` has the names and shapes of `mine`."""
+    """Raise ValueError unless `given` has the names, shapes and dtypes of `mine`."""
     if set(mine) != set(given):
         raise ValueError(f"this is not the state of {whose}: it lacks {sorted(set(mine) - set(given))} "
                          f"and has {sorted(set(given) - set(mine))}, which is not known")
@@ -114,6 +114,8 @@ def check_state(mine: dict, given: dict, whose: str):
         if np.shape(given[name]) != np.shape(mine[name]):
             raise ValueError(f"this is not the state of {whose}: {name} has shape {np.shape(given[name])}, "
                              f"not {np.shape(mine[name])}")
+        if given[name].dtype != mine[name].dtype:
+            raise ValueError(f"this is not the state of {whose}: {name} is {given[name].dtype}, not {mine[name].dtype}")
 
 
 def _parts(key, value):
@@ -127,7 +129,8 @@ def _parts(key, value):
 class Linear(Module):
     """y = φ(x W + b): x (..., n_in) to (..., n_out), with `activation` None or an elementwise op's name."""
 
-    def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, rng: np.random.Generator):
+    def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, bias: bool = True,
+                 rng: np.random.Generator):
         check_rng(rng)
         if min(n_in, n_out) < 1:
             raise ValueError(f"Linear needs at least one input and one output, not {n_in} and {n_out}")
@@ -135,7 +138,7 @@ class Linear(Module):
         bound = n_in ** -0.5
         self.activation = activation
         self.w = Parameter(rng.uniform(-bound, bound, (n_in, n_out)))                      # (1)
-        self.b = Parameter(rng.uniform(-bound, bound, n_out))
+        self.b = Parameter(rng.uniform(-bound, bound, n_out)) if bias else None
 
     def forward(self, x):
         if np.ndim(x) < 1 or x.shape[-1] != self.w.shape[0]:

@@ -185,12 +185,16 @@ def expand_dims(x, axis):
 
 def diag(x):
     """As np.diag with k = 0: the diagonal of a matrix, or the matrix of a diagonal."""
+    if x.ndim not in (1, 2):
+        raise ValueError(f"diag takes a vector or a matrix, not shape {x.shape}")
     i = np.arange(len(x))
     return scatter_add(x, (i, i), (len(x), len(x))) if x.ndim == 1 else getitem(x, (i[:min(x.shape)],) * 2)
 
 
 def trace(x):
     """The sum of a matrix's diagonal."""
+    if x.ndim != 2:
+        raise ValueError(f"trace takes a matrix, not shape {x.shape}")
     return sum(diag(x))
 
 
@@ -337,7 +341,8 @@ def _attach():
     Tensor.T = property(transpose)
     Tensor.reshape = lambda self, *shape: reshape(self, shape[0] if np.ndim(shape[0]) else shape)
     Tensor.transpose = lambda self, *axes: transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
-    for f in (sum, mean, var, max, min, prod, cumsum, swapaxes, clip):
+    for f in (sum, mean, var, max, min, prod, cumsum, swapaxes, clip, exp, log, sqrt, square, abs, sin, cos, tanh,
+              sigmoid, relu, softmax, log_softmax, logsumexp):
         setattr(Tensor, f.__name__, f)
     for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, mean, var, prod, einsum):
         NUMPY[getattr(np, f.__name__)] = f

@@ -70,6 +70,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
                 values.append(a)
                 mixed = mixed or a.__class__ is not float
         if dtype is None:                                          # no Tensor: a function of ndarrays
+            if any(isinstance(v, (list, tuple)) for v in values):
+                values = [_constant(v, None, apply) for v in values]
             y = forward(*values, **static)
             return np.asarray(y[0] if residual else y)
         if mixed:
@@ -206,10 +208,14 @@ def _constant(v, dtype, op):
         v = v.item()
     if v is None or isinstance(v, (bool, int, float)):
         return v
+    if isinstance(v, (list, tuple)) and any(isinstance(part, Tensor) for part in v):
+        raise ValueError(f"{op.__name__} was given a {type(v).__name__} of Tensors: ops.stack makes one of them")
     v = np.asarray(v)
+    if dtype is None:
+        return v
     if v.dtype.kind not in "biu" and v.dtype != dtype:
         raise ValueError(f"{op.__name__} was given {v.dtype} and {dtype}, and a Tensor keeps one dtype: "
-                         f"convert one with .astype")
+                         f"convert the array with .astype, or the model with Module.astype")
     return v.astype(dtype, copy=False)
 
 

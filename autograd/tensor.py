@@ -150,6 +150,9 @@ class Tensor:
         self._may_be_cut()
         return float(self.data)
 
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else repr(self)
+
     def _may_be_cut(self):
         if mode.tracing and self.node is not None:
             raise ValueError("within grad(f) and its kin a traced Tensor cannot become an array or a number, or its "

@@ -1,6 +1,8 @@
 """Train a model on MNIST or on your own data, judge it, draw from it."""
 import argparse
 import math
+import os
+import shlex
 import sys
 import zlib
 from pathlib import Path
@@ -11,8 +13,9 @@ from autograd import optim
 
 from . import checkpoint
 from .data import Batches, binarise, load, mnist
-from .data.batches import as_floats
-from .files import atomic
+from .data.arrays import Rows
+from .data.batches import as_floats, check_data
+from .files import atomic, locked
 from .train import evaluate, fit
 from .vae import VAE
 
@@ -27,7 +30,7 @@ EXAMPLES = """examples:
 Data are .npy, .npz or .csv files of examples (N, ...): bytes, which are divided by 255, or floats, in [0, 1] for a
 Bernoulli likelihood. A run lives in its folder, as checkpoint.npz and history.csv: stop it with Ctrl-C, or pull the
 plug, and go on with --resume as if nothing had happened."""
-DEFAULTS = dict(data="mnist", epochs=10, seed=0, batch_size=128, lr=1e-3, binarise=None, latent_dim=20, hidden=[400],
+DEFAULTS = dict(data="mnist", epochs=10, seed=0, batch_size=None, lr=1e-3, binarise=None, latent_dim=20, hidden=[400],
                 likelihood="bernoulli", variance=1.0, kl="analytic", kl_warmup=0, free_bits=0.0, activation="relu")
 ROWS = 1000                                  # examples that `evaluate` looks at in one go
 OPTIONS = ("latent_dim", "hidden", "likelihood", "variance", "kl", "kl_warmup", "free_bits", "activation")
@@ -46,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="the folder of this run")
     train.add_argument("--seed", type=_natural, help="seed of the one random generator (default: 0)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
-    train.add_argument("--batch-size", type=_positive, help="examples a step (default: 128)")
+    train.add_argument("--batch-size", type=_positive, help="examples a step (default: 128, or all if there are fewer)")
     train.add_argument("--lr", type=_weight, help="Adam's learning rate (default: 0.001)")
     train.add_argument("--binarise", action=argparse.BooleanOptionalAction,
                        help="draw each pixel as 0 or 1, anew in each epoch (default: for mnist, yes)")
@@ -75,7 +78,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args):
-    path, resume = args.out / "checkpoint.npz", getattr(args, "resume", False)
+    with locked(args.out):
+        _train(args, args.out / "checkpoint.npz", getattr(args, "resume", False))
+
+
+def _train(args, path, resume):
     given = {name: value for name, value in vars(args).items() if name in DEFAULTS}
     if path.exists() and not resume:
         raise ValueError(f"{args.out} holds a run already: go on with it by --resume, or name another folder by --out")
@@ -85,9 +92,12 @@ def train(args):
     settings = DEFAULTS | old["settings"] | given
     for name, new in (given | {"model": args.model}).items():
         was = old["settings"].get(name, new) if name != "model" else old["model"]
-        if new != was and name != "epochs":
+        if new != was and name not in ("epochs", "data"):
             raise ValueError(f"{args.out} was trained with {name} = {was}, not {new}: to resume, leave that as it was")
+    if settings["data"] != "mnist":
+        settings["data"] = str(Path(settings["data"]).resolve())
     data = mnist("train").images if settings["data"] == "mnist" else load(settings["data"])
+    settings["batch_size"] = settings["batch_size"] or min(128, len(data))
     if settings["binarise"] is None:
         settings["binarise"] = settings["data"] == "mnist" and settings["likelihood"] == "bernoulli"
     config = {"model": args.model, "settings": settings, "shape": list(data.shape), "fingerprint": _fingerprint(data)}
@@ -95,23 +105,27 @@ def train(args):
         raise ValueError(f"{settings['data']} does not hold the data that {args.out} was trained on")
     rng = np.random.default_rng(settings["seed"])
     model = _model(config, rng)
-    batches = Batches(data, settings["batch_size"], binarise=settings["binarise"])
-    args.out.mkdir(parents=True, exist_ok=True)
+    batches = Batches(data, settings["batch_size"], binarise=settings["binarise"], dtype=np.float32,
+                      bounds=(0, 1) if settings["likelihood"] == "bernoulli" else None)
+    if not resume and (args.out / "history.csv").exists():
+        raise ValueError(f"{args.out} holds a history.csv that is not of this run: name another folder by --out")
     print(model, flush=True)
-    fit(model, batches, epochs=settings["epochs"], rng=rng, optimizer=optim.Adam(model.parameters(), settings["lr"]),
-        history=args.out / "history.csv", checkpoint=path, resume=resume, config=config)
-    print(f"{path} holds the model: python -m minivae evaluate {args.out}")
+    with np.errstate(all="ignore"):                                # fit itself watches for what is not finite
+        rows = fit(model, batches, epochs=settings["epochs"], rng=rng, history=args.out / "history.csv", config=config,
+                   optimizer=optim.Adam(model.parameters(), settings["lr"]), checkpoint=path, resume=resume)
+    print(f"{path} holds the model after {len(rows)} epochs: python -m minivae evaluate {shlex.quote(str(args.out))}")
 
 
 def judge(args):
     model, config = _load(args.run)
     source, rng = args.data or config["settings"]["data"], np.random.default_rng(args.seed)
     data = mnist("test").images if source == "mnist" else load(source)
+    check_data(data, (0, 1) if config["settings"]["likelihood"] == "bernoulli" else None)
     if source == "mnist" and config["settings"]["binarise"]:
         data = binarise(data, np.random.default_rng(1))
     terms, nll = [], []
     for i in range(0, len(data), ROWS):
-        x = as_floats(data[i:i + ROWS])
+        x = as_floats(data[i:i + ROWS], np.float32)
         x = x.reshape(len(x), -1)
         terms += [list(evaluate(model, x, rng).values())] * len(x)
         nll.append(-model.log_likelihood(x, args.samples, rng))
@@ -123,16 +137,19 @@ def judge(args):
 
 
 def draw(args):
-    if args.out.suffix not in (".png", ".npy"):
+    if args.out.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"--out names a .png picture or a .npy array, not {args.out}")
     model, config = _load(args.run)
     x = model.sample(args.n, np.random.default_rng(args.seed))
-    if args.out.suffix == ".npy":
+    if args.out.suffix.lower() == ".npy":
         with atomic(args.out) as file:
             np.save(file, x, allow_pickle=False)
     else:
         from . import plots                                        # loads matplotlib; the other commands do without
-        plots.save(plots.image_grid(x, math.isqrt(args.n - 1) + 1, "samples", _picture(config["shape"])), args.out)
+        plain = config["settings"]["likelihood"] == "bernoulli"
+        figure = plots.image_grid(x, math.isqrt(args.n - 1) + 1, "samples", _picture(config["shape"]),
+                                  ink=config["settings"]["data"] == "mnist", limits=(0, 1) if plain else None)
+        plots.save(figure, args.out)
     print("wrote", args.out)
 
 
@@ -141,8 +158,9 @@ def _read(path):
     found = checkpoint.load(path)
     config = found.header["config"]
     if not isinstance(config, dict) or set(config) != {"model", "settings", "shape", "fingerprint"} \
-            or config["model"] not in MODELS or set(config["settings"]) != set(DEFAULTS):
+            or config["model"] not in MODELS or not set(config["settings"]) <= set(DEFAULTS):
         raise ValueError(f"{path}: was not written by `python -m minivae train` of this version")
+    config["settings"] = DEFAULTS | config["settings"]
     return found, config
 
 
@@ -160,8 +178,8 @@ def _model(config, rng):
 
 
 def _fingerprint(data):
-    """Shape, dtype, and the CRC of some rows: enough to tell that these are other data, without reading all."""
-    rows = np.ascontiguousarray(data[::max(1, len(data) // 64)])
+    """Shape, dtype and CRC: of all the data, or of some rows of a file that is too large to read."""
+    rows = np.ascontiguousarray(data[::max(1, len(data) // 64)] if isinstance(data, Rows) else data)
     return f"{data.shape} {data.dtype} {zlib.crc32(rows):08x}"
 
 
@@ -204,10 +222,15 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("error: there is not enough memory for that", file=sys.stderr)
+        return 1
     except OSError as error:
-        kept = args.command == "train" and (args.out / "checkpoint.npz").exists()
-        kept = "; the checkpoint before is intact" if kept else ""
-        print(f"error: {error.filename or args.out}: {error.strerror}{kept}", file=sys.stderr)
+        folder = getattr(args, "out", None) or args.run
+        kept = args.command == "train" and os.path.exists(folder / "checkpoint.npz")
+        what = error.filename2 or error.filename or folder
+        print(f"error: {what}: {error.strerror or error}{'; the checkpoint before is intact' if kept else ''}",
+              file=sys.stderr)
         return 1
     return 0
 

@@ -37,7 +37,7 @@ def save(path: str | Path, model: Module, optimizer: Optimizer, rng: np.random.G
     arrays = {f"{prefix}/{name}": a for prefix, part in parts.items() for name, a in part.items()}
     bad = [name for name, a in arrays.items() if not np.isfinite(a).all()]
     if bad:
-        raise FloatingPointError(f"not saved: {bad[0]} is not finite")
+        raise FloatingPointError(f"not saved: {bad[0]} is not finite: are the data scaled?")
     header = {"kind": KIND, "format": FORMAT, "config": config or {}, "position": position,
               "rng": rng.bit_generator.state, "optimizer": type(optimizer).__name__}
     with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -74,6 +74,8 @@ def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, rng: np
     parts = {"model": model, "optimizer": optimizer} | ({"ema": ema} if ema else {})
     for name, part in parts.items():
         check_state(part.state(), checkpoint.part(name), f"this {type(part).__name__}")
+    if checkpoint.part("ema") and not ema:
+        raise ValueError("the checkpoint has an average of weights: give an EMA to go on with it")
     state = rng.bit_generator.state
     try:
         rng.bit_generator.state = header["rng"]

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:                          # Windows: there, two processes are not kept apart
+    fcntl = None
+
 
 @contextmanager
 def atomic(path: str | Path, mode: str = "wb", **options):
@@ -26,6 +31,31 @@ def atomic(path: str | Path, mode: str = "wb", **options):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: str | Path):
+    """Within this context no other process gets past here with the same folder: it raises ValueError there.
+
+    Sweeps up what a killed process may have left half-written. The system drops the lock with the process.
+    """
+    folder = Path(folder)
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for part in folder.glob(".*.part"):
+            part.unlink()
+        yield
+    except BlockingIOError:
+        raise ValueError(f"{folder} is in use by another process") from None
+    finally:
+        if fcntl:
+            os.close(descriptor)
+        if new and not any(folder.iterdir()):                      # it came to nothing
+            folder.rmdir()
 
 
 @contextmanager

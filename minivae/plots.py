@@ -11,9 +11,6 @@ from scipy.special import ndtri
 
 from .files import atomic
 
-INK, COLOURS = "gray_r", "tab10"
-
-
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     """Write the figure as a PNG."""
     with atomic(path) as file:
@@ -33,13 +30,14 @@ def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def image_grid(images: np.ndarray, columns: int, title: str = "", shape: tuple = (28, 28), gap: int = 2,
-               labels: list[str] = ()) -> Figure:
-    """Images (N, D) in a grid, with `labels` beside its rows."""
+               labels: list[str] = (), ink: bool = True, limits: tuple | None = (0, 1)) -> Figure:
+    """Images (N, D) in a grid, `labels` beside its rows; with `ink` large values are dark; `limits` None: their own."""
     picture = mosaic(np.asarray(images, float).reshape(-1, *shape), columns, gap)
     scale = 6.5 / picture.shape[1]
     figure = Figure((6.5 + (1.1 if labels else 0), picture.shape[0] * scale + 0.45), layout="constrained")
     ax = figure.add_subplot(title=title)
-    ax.imshow(picture, cmap=INK, vmin=0, vmax=1, interpolation="nearest")
+    low, high = limits or (np.nanmin(picture), np.nanmax(picture))
+    ax.imshow(picture, cmap="gray_r" if ink else "gray", vmin=low, vmax=high, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([i * (shape[0] + gap) + shape[0] / 2 for i in range(len(labels))], labels)
     ax.tick_params(length=0)
@@ -93,7 +91,7 @@ def latent_scatter(codes: np.ndarray, labels: np.ndarray) -> Figure:
     figure = Figure((6.5, 6), layout="constrained")
     ax = figure.add_subplot(xlabel="z₁", ylabel="z₂", aspect="equal")
     ax.set_title("test digits at μ(x), and the prior's 1σ and 2σ")
-    dots = ax.scatter(*codes.T, c=labels, cmap=COLOURS, s=3, alpha=0.6, linewidths=0, rasterized=True)
+    dots = ax.scatter(*codes.T, c=labels, cmap="tab10", s=3, alpha=0.6, linewidths=0, rasterized=True)
     angle = np.linspace(0, 2 * np.pi, 200)
     for sigma in (1, 2):
         ax.plot(sigma * np.cos(angle), sigma * np.sin(angle), "k--", lw=0.8, alpha=0.5)

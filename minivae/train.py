@@ -53,11 +53,17 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rn
         raise ValueError("the optimizer has none of the model's parameters")
     for path in filter(None, (history, checkpoint)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)       # before the first epoch, not after it
-    run = Run()
+    run = Run([len(batches.data), batches.batch_size])
     if resume and checkpoint and Path(checkpoint).exists():
         found = load(checkpoint)
+        position = found.header["position"]
+        if position["size"] != run.size:
+            raise ValueError(f"{checkpoint} is of {position['size'][0]} examples in batches of {position['size'][1]}, "
+                             f"not of {run.size[0]} in batches of {run.size[1]}")
         restore(found, model, optimizer, rng, ema)
-        run = Run(**found.header["position"])
+        run = Run(**position)
+        if history and run.rows:
+            write_csv(history, run.rows)                           # a kill may have come between the two
     progress, saved = Progress(epochs * len(batches), run.t), time.perf_counter()
     try:
         with _interrupts(checkpoint) as interrupted:
@@ -119,7 +125,8 @@ def _blame(model, batch, rng, state, t, checkpoint):
 class Run:
     """Where a run is: what a checkpoint holds beside the weights. All of JSON's types."""
 
-    def __init__(self, epoch=1, done=0, t=0, seconds=0.0, start=None, sums=None, rows=None):
+    def __init__(self, size, epoch=1, done=0, t=0, seconds=0.0, start=None, sums=None, rows=None):
+        self.size = size                                                           # examples, and those in a batch
         self.epoch, self.done, self.t, self.seconds = epoch, done, t, seconds      # epoch, batches of it done, steps
         self.start, self.sums, self.rows = start, sums or {}, rows or []           # its first random state, its sums
 
@@ -137,7 +144,7 @@ class Run:
         """One step more."""
         self.t, self.done, self.seconds = self.t + 1, self.done + 1, self.seconds + seconds
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
     def means(self):
         """The mean of each term over the epoch so far."""
@@ -145,13 +152,13 @@ class Run:
 
     def finish(self, row):
         """The epoch is over, and this is its row."""
-        self.rows.append(row)
+        self.rows.append({k: v if isinstance(v, (str, int)) else float(v) for k, v in row.items()})
         self.epoch, self.done, self.seconds, self.start, self.sums = self.epoch + 1, 0, 0.0, None, {}
 
 
 @contextmanager
 def _interrupts(catch):
-    """A list that the first Ctrl-C makes true, so that the step under way can end; the second one interrupts."""
+    """A list that the first Ctrl-C or SIGTERM makes true, so that the step under way can end; the next interrupts."""
     interrupted = []
 
     def handler(number, frame):
@@ -162,11 +169,12 @@ def _interrupts(catch):
     if not catch or threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, handler)
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for s, old in before.items():
+            signal.signal(s, old)
 
 
 @no_grad()
@@ -183,9 +191,9 @@ def evaluate(model: Model, data: np.ndarray, rng: np.random.Generator, rows: int
 
 
 def write_csv(path: str | Path, rows: list[dict]):
-    """Write rows, with the columns of the first."""
+    """Write rows, with all the columns that any has."""
     with atomic(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 

@@ -38,7 +38,7 @@ def load(path: str | Path) -> np.ndarray | Rows:
 
     .npy  of which a large one stays on disk, as Rows
     .npz  the one array in it, or the one named "images", "x" or "data"
-    .csv  numbers and commas, one example a line, read as float32; a first line without numbers is skipped
+    .csv  numbers and commas, one example a line, read as float32; a first line of names, or of 0,1,2,..., is skipped
 
     Raises ValueError, naming the file and what is wrong with it.
     """
@@ -74,15 +74,16 @@ def _npz(path):
 
 
 def _csv(path):
-    with open(path) as file:
-        first = file.readline().split(",")
+    with open(path, encoding="utf-8-sig") as file:
+        first = file.readline().strip().split(",")
+    names = not any(map(_number, first)) or first == [str(i) for i in range(len(first))]     # as pandas numbers columns
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")      # loadtxt warns of an empty file, which `load` refuses
         try:
-            return np.loadtxt(path, np.float32, comments=None, delimiter=",", 
-                              skiprows=int(not any(map(_number, first))), ndmin=2)
+            return np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=int(names), ndmin=2,
+                              encoding="utf-8-sig")
         except ValueError as error:
-            raise ValueError(str(error).split(";")[0]) from None
+            raise ValueError(str(error).split("; use")[0]) from None
 
 
 def _number(text):

@@ -22,13 +22,16 @@ class Batches:
     data      (N, ...) uint8, scaled to [0, 1]; or bool, or float32 or float64, taken as they are; an array or Rows
     binarise  draw every pixel from (1), anew each time; needs uint8
     labels    (N,) or (N, ...), handed out beside the images, unchanged
+    dtype     of the batches; by default float32, or float64 if the data are
+    bounds    what all float data must lie between
 
-    A batch is (B, D), float32 (float64 if the data are); the last one of an epoch may be smaller. Raises ValueError for
-    empty data, NaN or inf, and a batch larger than the data.
+    A batch is (B, D); the last one of an epoch may be smaller. Raises ValueError for empty data, NaN or inf, values
+    out of bounds, and a batch larger than the data.
     """
 
-    def __init__(self, data: np.ndarray, batch_size: int, *, binarise: bool = False, labels: np.ndarray | None = None):
-        check_data(data)
+    def __init__(self, data: np.ndarray, batch_size: int, *, binarise: bool = False, labels: np.ndarray | None = None,
+                 dtype: np.dtype | None = None, bounds: tuple[float, float] | None = None):
+        check_data(data, bounds)
         if not isinstance(batch_size, int) or not 1 <= batch_size <= len(data):
             raise ValueError(f"batch_size must be a whole number from 1 to {len(data)}, the number of examples, "
                              f"not {batch_size}")
@@ -37,7 +40,7 @@ class Batches:
         labels = labels if labels is None else np.asarray(labels)
         if labels is not None and labels.shape[:1] != data.shape[:1]:
             raise ValueError(f"{len(data)} examples have labels of shape {labels.shape}")
-        self.data, self.batch_size, self.binarise, self.labels = data, batch_size, binarise, labels
+        self.data, self.batch_size, self.binarise, self.labels, self.dtype = data, batch_size, binarise, labels, dtype
 
     def __len__(self):
         """How many batches make an epoch."""
@@ -59,15 +62,17 @@ class Batches:
         x = self.data[rows].reshape(len(rows), -1)
         if self.binarise:
             x = (rng.integers(0, 255, x.shape, np.uint8) < x).astype(np.float32)           # (1)
-        x = as_floats(x)
+        x = as_floats(x, self.dtype)
         return x if self.labels is None else (x, self.labels[rows])
 
 
-def as_floats(x: np.ndarray) -> np.ndarray:
-    """uint8 scaled to [0, 1], bool as 0 and 1, in float32; floats unchanged."""
+def as_floats(x: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+    """uint8 scaled to [0, 1], bool as 0 and 1, in float32; floats as they are; all in `dtype`, if it is given."""
     if x.dtype == np.uint8:
-        return x * np.float32(1 / 255)
-    return x.astype(np.float32) if x.dtype == bool else x
+        x = x * np.float32(1 / 255)
+    elif x.dtype == bool:
+        x = x.astype(np.float32)
+    return x if dtype is None else x.astype(dtype, copy=False)
 
 
 def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,15 +86,18 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return x
 
 
-def check_data(data):
+def check_data(data, bounds=None):
+    """Raise ValueError, naming the row, unless these are data for Batches."""
     if not isinstance(data, (np.ndarray, Rows)) or len(data.shape) < 2 or 0 in data.shape:
         raise ValueError(f"data must be an array of shape (N, ...) with at least one row and column, "
                          f"not {type(data).__name__} of shape {np.shape(data)}")
     if data.dtype not in (np.uint8, bool, np.float32, np.float64):
         raise ValueError(f"data must be uint8, bool, float32 or float64, not {data.dtype}")
     if data.dtype.kind == "f":
+        low, high = bounds or (-np.finfo(data.dtype).max, np.finfo(data.dtype).max)
         for i in range(0, len(data), ROWS):
             rows = data[i:i + ROWS]
-            bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-            if bad.any():
-                raise ValueError(f"the data have NaN or inf, first in row {i + int(np.argmax(bad))}")
+            good = ((rows >= low) & (rows <= high)).reshape(len(rows), -1).all(axis=1)
+            if not good.all():
+                wanted = f"NaN or values outside [{low}, {high}]" if bounds else "NaN or inf"
+                raise ValueError(f"the data have {wanted}, first in row {i + int(np.argmin(good))}")

@@ -159,3 +159,17 @@ def test_a_fused_relu_lets_nan_through():
     y = fused.linear(np.array([[np.nan, 1.0]]), np.eye(2), np.zeros(2), activation="relu")
     assert np.isnan(y).all()
     assert np.isnan(fused.bernoulli_nll(np.array([[np.nan]]), np.ones((1, 1))))
+
+
+def test_a_list_of_tensors_is_not_taken_for_numbers():
+    a = Tensor([1.0, 2.0], requires_grad=True)
+    for call in (lambda: ops.sum([a, a]), lambda: ops.tanh([a.sum(), 1.0]), lambda: a + [a.sum(), 1.0]):
+        with pytest.raises(ValueError, match="ops.stack makes one of them"):
+            call()
+    assert (ops.exp([0.0, 0.0]) == 1).all() and ((a + [1, 2]).data == [2, 4]).all()
+
+
+def test_diag_and_trace_take_matrices():
+    for f in (ops.diag, ops.trace):
+        with pytest.raises(ValueError, match="matrix, not shape"):
+            f(Tensor(np.zeros((2, 3, 3))))

@@ -1,9 +1,12 @@
 """python -m tests.bench [NAME ...] [--rounds N] [--json FILE]: this project and its peers, in turn, within one run.
 
 Absolute times drift, so every figure is a ratio of medians over rounds in which all contenders take their turn, and
-each absolute target has its floor from the same run beside it. Peers come with the oracle extra; it says which it lacks.
+each absolute target has its floor from the same run beside it. Peers come with the oracle extra; what is lacking is
+said. Memory is read from /proc, so on Linux only.
 """
 import argparse
+import contextlib
+import io
 import json
 import os
 import signal
@@ -85,7 +88,8 @@ def small_step(rounds):
 def chain(rounds):
     contenders = peers.chain()
     found = available({name: lambda f=f: f for name, f in contenders.items()})
-    ratios("one op, forward and backward", medians(found, rounds), {"PyTorch": 0.8, "bare NumPy": 2.5}, scale=1e6 / 5000, unit="us")
+    ratios("one op, forward and backward", medians(found, rounds), {"PyTorch": 0.8, "bare NumPy": 2.5},
+           scale=1e6 / 5000, unit="us")
 
 
 def epochs(rounds):
@@ -109,7 +113,7 @@ def child(code, **env):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **env}, capture_output=True,
                           text=True)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
     return [float(v) for v in done.stdout.split()]
 
 
@@ -195,16 +199,17 @@ def kills(rounds):
     script = ("import sys, minivae.train as t; from tests.minivae.test_checkpoint import setup; run = setup();"
               "t.fit(**run, epochs=400, checkpoint=sys.argv[1], every=0, resume=True)")
     whole = setup()
-    sys.stdout, out = open(os.devnull, "w"), sys.stdout
-    fit(**whole, epochs=400)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        fit(**whole, epochs=400)
         path = Path(folder) / "run.npz"
         done = 0
         while done < 20:
             process = subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT, stdout=subprocess.DEVNULL)
             time.sleep(rng.uniform(0.8, 2.0))
             process.send_signal(signal.SIGKILL)
-            done += process.wait() == -signal.SIGKILL
+            if process.wait() not in (0, -signal.SIGKILL):
+                raise RuntimeError(f"a run ended by itself with exit code {process.returncode}")
+            done += process.returncode == -signal.SIGKILL
             if process.returncode == 0:                            # it came to its end: compare, and begin again
                 resumed = setup()
                 fit(**resumed, epochs=400, checkpoint=path, resume=True)
@@ -213,7 +218,6 @@ def kills(rounds):
         resumed = setup()
         fit(**resumed, epochs=400, checkpoint=path, resume=True)
         wrong += not same(everything(whole), everything(resumed))
-    sys.stdout = out
     row("runs killed 20 times that end in other weights", wrong, 0)
 
 

@@ -84,7 +84,8 @@ def test_checkpoints_are_saved_by_time_and_by_epoch(tmp_path, monkeypatch):
     assert saved[2:] == [1, 2, 3, 4, 4]
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, number):
     path, run, whole = tmp_path / "run.npz", setup(), setup()
     before = signal.getsignal(signal.SIGINT)
 
@@ -92,7 +93,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
         def on_step(self, t):
             super().on_step(t)
             if t == 6:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
     run["model"].__class__ = Interrupts
     with pytest.raises(KeyboardInterrupt, match="after step 6; .*run.npz .* resume"):
@@ -102,6 +103,24 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
     fit(**resumed, epochs=3, checkpoint=path, resume=True)
     fit(**whole, epochs=3)
     assert same(everything(whole), everything(resumed))
+
+
+def test_odd_values_in_a_row_and_new_columns_after_a_resume_do_no_harm(tmp_path):
+    path, history = tmp_path / "run.npz", tmp_path / "history.csv"
+    fit(**setup(), epochs=1, checkpoint=path, history=history, on_epoch=lambda epoch: {"a": np.float32(1)})
+    rows = fit(**setup(), epochs=2, checkpoint=path, history=history, resume=True,
+               on_epoch=lambda epoch: {"b": np.ones(())})
+    assert rows[0]["a"] == 1 and rows[1]["b"] == 1
+    assert history.read_text().splitlines()[0].endswith("a,b")
+
+
+def test_another_run_is_not_resumed(tmp_path):
+    path = tmp_path / "run.npz"
+    fit(**setup(), epochs=1, checkpoint=path)
+    for change, message in (({"batches": Batches(DATA, 15)}, "60 examples in batches of 16"),
+                            ({"batches": Batches(DATA[:50], 16)}, "not of 50"), ({"ema": None}, "average of weights")):
+        with pytest.raises(ValueError, match=message):
+            fit(**{**setup(), **change}, epochs=2, checkpoint=path, resume=True)
 
 
 def test_training_works_in_a_thread_where_signals_cannot_be_caught(tmp_path):
@@ -278,6 +297,12 @@ def test_arrays_that_are_no_data_are_refused(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("text", ["\ufeff0.1,0.2\n0.3,0.4\n", "0,1\n0.1,0.2\n0.3,0.4\n", "a,b\n0.1,0.2\n0.3,0.4\n"])
+def test_csv_files_of_spreadsheets_and_pandas_are_read(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    np.testing.assert_allclose(load(tmp_path / "x.csv"), [[0.1, 0.2], [0.3, 0.4]], rtol=1e-6)
 
 
 def test_a_large_file_stays_on_disk_and_reads_the_same(tmp_path, rng, monkeypatch):

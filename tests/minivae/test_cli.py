@@ -10,6 +10,7 @@ import pytest
 
 from minivae import checkpoint
 from minivae.__main__ import main
+from minivae.files import locked
 
 from ..ledger import ROOT
 
@@ -77,7 +78,7 @@ def test_a_run_is_never_overwritten_nor_mixed_with_another(data, tmp_path, capsy
     for more, source, message in (([], data, "holds a run already"),
                                   (["--resume", "--seed", "1"], data, "seed = 0, not 1"),
                                   (["--resume", "--lr", "0.1"], data, "lr = 0.001, not 0.1"),
-                                  (["--resume"], other, "data = ")):
+                                  (["--resume"], other, "does not hold the data")):
         assert train(source, out, "--epochs", "2", *more) == 1
         assert refused(capsys, message)
     np.save(data, np.load(other))
@@ -92,7 +93,8 @@ def test_nothing_to_resume_is_an_error_that_leaves_nothing(data, tmp_path, capsy
 
 
 @pytest.mark.parametrize("x, message", [
-    (np.full((20, 4), np.nan, np.float32), "NaN or inf, first in row 0"), (np.full((20, 4), 2, np.float32), "[0, 1]"),
+    (np.full((20, 4), np.nan, np.float32), "NaN or values outside [0, 1], first in row 0"),
+    (np.eye(20) + 0.5, "first in row 0"),
     (np.zeros((8, 4), np.uint8), "from 1 to 8"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
 def test_bad_data_is_one_line_and_leaves_no_run(tmp_path, capsys, x, message):
     np.save(tmp_path / "x.npy", x)
@@ -167,3 +169,71 @@ def test_a_full_disk_ends_in_one_line_with_the_checkpoint_before_intact(data, tm
     assert "the checkpoint before is intact" in done.stderr and "Traceback" not in done.stderr
     assert (out / "checkpoint.npz").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint.npz", "history.csv"]
+
+
+def test_two_processes_cannot_have_the_same_folder(data, tmp_path, capsys):
+    with locked(tmp_path / "run"):
+        assert train(data, tmp_path / "run") == 1
+        assert refused(capsys, "in use by another process")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".checkpoint.npz.1.part").write_text("left by a kill")
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.npz", "history.csv"]
+
+
+def test_data_that_moved_are_known_again(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "1") == 0
+    monkeypatch.chdir("/")
+    assert main(["evaluate", str(out), "--samples", "1"]) == 0     # from anywhere
+    moved = data.rename(tmp_path / "moved.npy")
+    assert train(moved, out, "--epochs", "2", "--resume") == 0
+    assert main(["evaluate", str(out), "--samples", "1"]) == 0
+
+
+def test_one_changed_pixel_is_noticed(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "1") == 0
+    x = np.load(data)
+    x[5, 2, 2] ^= 1
+    np.save(data, x)
+    capsys.readouterr()
+    assert train(data, out, "--epochs", "2", "--resume") == 1
+    assert refused(capsys, "does not hold the data")
+
+
+def test_float64_data_train_and_few_examples_are_one_batch(tmp_path, rng):
+    np.save(tmp_path / "x.npy", rng.random((30, 6)))
+    assert main(["train", "vae", "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), "--epochs",
+                 "1"]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--samples", "2"]) == 0
+
+
+def test_gaussian_data_train_and_are_drawn_in_their_own_range(tmp_path, rng):
+    np.save(tmp_path / "x.npy", 3 * rng.standard_normal((30, 6)))
+    assert train(tmp_path / "x.npy", tmp_path / "run", "--epochs", "1", "--likelihood", "gaussian") == 0
+    assert main(["sample", str(tmp_path / "run"), "--n", "4", "--out", str(tmp_path / "s.PNG")]) == 0
+
+
+def test_a_lost_history_is_written_again(data, tmp_path):
+    out = tmp_path / "run"
+    assert train(data, out, "--epochs", "2") == 0
+    before = (out / "history.csv").read_text()
+    (out / "history.csv").unlink()
+    assert train(data, out, "--epochs", "2", "--resume") == 0
+    assert (out / "history.csv").read_text() == before
+
+
+def test_a_foreign_history_is_not_overwritten(data, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.csv").write_text("precious")
+    assert train(data, tmp_path / "run") == 1
+    assert refused(capsys, "not of this run") and (tmp_path / "run" / "history.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("more, message", [(["--out", "a" * 300], "too long"), (["--hidden", "1000000000000"],
+                                                                                "memory")])
+def test_what_cannot_be_is_one_line(data, tmp_path, capsys, monkeypatch, more, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "vae", "--data", str(data), "--out", "run", "--batch-size", "16", *more]) == 1
+    assert refused(capsys, message)
