@@ -14,6 +14,7 @@ import numpy as np
 
 from autograd import fused, ops
 from autograd.fused import LOG_2PI
+from autograd.tensor import plain
 
 
 class Normal:
@@ -59,7 +60,7 @@ class Normal:
         return self.mu + ops.exp(0.5 * self.logvar) * eps                                  # (4)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        return np.asarray(self.rsample(rng))
+        return plain(self.rsample(rng))
 
 
 class Bernoulli:
@@ -86,7 +87,7 @@ class Bernoulli:
         return fused.bernoulli_nll(p.logits, self.mean) - self.entropy()                   # (5)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        mean = np.asarray(self.mean)
+        mean = plain(self.mean)
         return (rng.random(mean.shape, mean.dtype) < mean).astype(mean.dtype)
 
 
@@ -112,4 +113,4 @@ class Categorical:
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         gumbel = rng.gumbel(size=self.logits.shape)                # argmax of ln p + Gumbel noise is a draw from p
-        return np.argmax(np.asarray(self.logits) + gumbel, axis=-1)
+        return np.argmax(plain(self.logits) + gumbel, axis=-1)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autograd import Tensor, gradcheck
+from autograd import Tensor, grad, gradcheck
 from minivae.distributions import Bernoulli, Categorical, Normal
 from minivae.vae.gaps import grid
 
@@ -132,6 +132,16 @@ def test_densities_have_right_gradients(rng):
     gradcheck(lambda l: Bernoulli(l).entropy(), mu)
     gradcheck(lambda l, m: Categorical(l).kl(Categorical(m)), mu, m)
     gradcheck(lambda l: Categorical(l).log_prob(np.array([2, 0])), mu)
+
+
+def test_samples_are_constants_to_a_gradient(rng):
+    """As the score-function estimator needs: the gradient of ln q(z) at a z that does not move with the parameters."""
+    q = lambda v: Normal(v, np.zeros(3))
+    z = q(np.ones(3)).sample(np.random.default_rng(7))
+    g = grad(lambda v: q(v).log_prob(q(v).sample(np.random.default_rng(7))))(np.ones(3))
+    np.testing.assert_allclose(g, z - 1)
+    for d in (Bernoulli, Categorical):
+        grad(lambda v: d(v).log_prob(d(v).sample(rng)))(np.ones(3))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
