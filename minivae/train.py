@@ -22,10 +22,7 @@ from .files import atomic
 
 
 class Model(Module):
-    """A Module that can be trained: `loss(batch, rng)` returns a scalar Tensor and a dict of floats to report."""
-
-    def loss(self, batch, rng: np.random.Generator):
-        raise NotImplementedError(f"{type(self).__name__} must define loss(batch, rng)")
+    """A Module with a method `loss(batch, rng)` that returns a scalar Tensor and a dict of floats to report."""
 
     def on_step(self, t: int):
         """Called before step t = 1, 2, ...: the place for what changes with time."""
