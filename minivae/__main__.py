@@ -146,9 +146,9 @@ def draw(args):
             np.save(file, x, allow_pickle=False)
     else:
         from . import plots                                        # loads matplotlib; the other commands do without
-        plain = config["settings"]["likelihood"] == "bernoulli"
-        figure = plots.image_grid(x, math.isqrt(args.n - 1) + 1, "samples", _picture(config["shape"]),
-                                  ink=config["settings"]["data"] == "mnist", limits=(0, 1) if plain else None)
+        limits = (0, 1) if config["settings"]["likelihood"] == "bernoulli" else None
+        columns, ink = math.isqrt(args.n - 1) + 1, config["settings"]["data"] == "mnist"
+        figure = plots.image_grid(x, columns, "samples", _picture(config["shape"]), ink=ink, limits=limits)
         plots.save(figure, args.out)
     print("wrote", args.out)
 
