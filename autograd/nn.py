@@ -61,7 +61,7 @@ class Module:
         return {name: np.array(value) for name, _, _, value in self._items()}
 
     def load_state(self, state: dict[str, np.ndarray]):
-        """Take over what `state()` gave. Raises ValueError, and changes nothing, if a name or a shape differs."""
+        """Take over what `state()` gave. Raises ValueError, and changes nothing, if a name, shape or dtype differs."""
         check_state(self.state(), state, type(self).__name__)
         for name, owner, key, value in list(self._items()):
             if isinstance(value, Parameter):
@@ -127,7 +127,7 @@ def _parts(key, value):
 
 
 class Linear(Module):
-    """y = φ(x W + b): x (..., n_in) to (..., n_out), with `activation` None or an elementwise op's name."""
+    """y = φ(x W + b): x (..., n_in) to (..., n_out), `activation` None or an elementwise op's name; `bias` False: no b."""
 
     def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, bias: bool = True,
                  rng: np.random.Generator):

@@ -140,7 +140,7 @@ _getitem = op(lambda x, index: x[index], lambda g, index, shapes: scatter_add(g,
 scatter_add = op(_scatter_add, lambda g, index: g[index])
 _join = op(lambda *xs, axis: np.concatenate(xs, axis),
            joint=lambda g, shapes, axis: split(g, np.cumsum([s[axis] for s in shapes])[:-1], axis), name="concatenate")
-pad = op(lambda x, pad_width, value=0.0: np.pad(x, pad_width, constant_values=value),
+pad = op(lambda x, pad_width, constant_values=0.0: np.pad(x, pad_width, constant_values=constant_values),
          lambda g, shapes, pad_width: g[tuple(slice(before, before + n) for n, (before, _) in zip(
              shapes[0], np.broadcast_to(pad_width, (len(shapes[0]), 2)).tolist()))], name="pad")
 

@@ -2,7 +2,7 @@
 
     (1)  dynamic binarisation:  xⱼ ~ Bernoulli(vⱼ / 255), drawn anew each time an image is seen   [data.binarisation]
 
-For bytes v, (1) is u < v with u uniform on {0, ..., 254}: exact, and cheaper than a float for every pixel.
+For bytes v, (1) is u < v with u uniform on {0, ..., 254}: exact, with no rounding of v / 255.
 Salakhutdinov and Murray, ICML 2008, introduced binarised MNIST; a fixed draw (`binarise`) makes test sets comparable.
 """
 from typing import Iterator

@@ -158,11 +158,11 @@ class VAE(Model):
             raise ValueError(f"x must have shape (batch, {self.data_dim}) with at least one row, not {np.shape(x)}")
         if x.dtype.kind == "f" and x.dtype != self.logvar.dtype:
             raise ValueError(f"x is {x.dtype} and the model {self.logvar.dtype}: convert one with .astype")
-        lo, hi = (0, 1) if self.likelihood == "bernoulli" else (-math.inf, math.inf)
         low, high = plain(x).min(), plain(x).max()
-        if not (lo <= low and high <= hi and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"x must be finite and, for a {self.likelihood} likelihood, in [{lo}, {hi}]; "
-                             f"it goes from {low} to {high}")
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"x must be finite; it goes from {low} to {high}")
+        if self.likelihood == "bernoulli" and not 0 <= low <= high <= 1:
+            raise ValueError(f"x must be in [0, 1] for a Bernoulli likelihood; it goes from {low} to {high}")
         return x
 
     def describe(self):

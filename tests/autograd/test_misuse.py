@@ -173,3 +173,17 @@ def test_diag_and_trace_take_matrices():
     for f in (ops.diag, ops.trace):
         with pytest.raises(ValueError, match="matrix, not shape"):
             f(Tensor(np.zeros((2, 3, 3))))
+
+
+def test_a_linear_layer_without_bias_is_a_matrix_product(rng):
+    layer = nn.Linear(3, 2, "relu", bias=False, rng=rng)
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    np.testing.assert_allclose(layer(x).data, np.maximum(x @ layer.w.data, 0), rtol=1e-6)
+    assert list(layer.named_parameters()) == ["w"]
+    layer(x).sum().backward()
+    np.testing.assert_allclose(layer.w.grad, x.T @ (x @ layer.w.data > 0), rtol=1e-6)
+
+
+def test_a_state_of_another_dtype_is_refused(rng):
+    with pytest.raises(ValueError, match="w is float64, not float32"):
+        nn.Linear(3, 2, rng=rng).load_state(nn.Linear(3, 2, rng=rng).astype(np.float64).state())

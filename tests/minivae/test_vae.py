@@ -124,7 +124,7 @@ def test_the_linear_vae_is_probabilistic_pca(measure, rng):
     model = linear_vae(rng, D, d, variance="learned")
     best = -fit_exactly(model, lambda: cubature_loss(model, x))
     eigenvalues = np.linalg.eigvalsh(np.cov(x.T, ddof=0))[::-1]
-    noise = eigenvalues[d:].mean()                                 # Tipping and Bishop 1999, eq. 3.8 and 3.12
+    noise = eigenvalues[d:].mean()                                 # Tipping and Bishop 1999
     ppca = -0.5 * (D * np.log(2 * np.pi) + np.log(eigenvalues[:d]).sum() + (D - d) * np.log(noise) + D)
     w, b = (p.data for p in model.decoder.layers[0].parameters())
     s2 = np.exp(model.logvar.data[0])
