@@ -1,4 +1,5 @@
 """Every demo runs, draws its figures and judges itself; the list names them all."""
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,17 @@ def test_a_quick_demo_runs_and_judges_itself(name, tmp_path):
     done = run("-m", "demos", name, "--quick", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == DEMOS[name]
+
+
+@pytest.mark.parametrize("bounds", ["(1.0, 1e9)", "(1e9, 1.0)"])
+def test_a_demo_that_misses_its_own_result_fails(tmp_path, bounds):
+    source = (FOLDER / "vae.py").read_text()
+    easier = source.replace("(155.0, 150.0)", bounds).replace("= 3, 10, digits[:10_000]", "= 1, 2, digits[:500]")
+    assert easier.count(bounds) == 1
+    (tmp_path / "vae.py").write_text(easier)
+    done = subprocess.run([sys.executable, str(tmp_path / "vae.py"), "--quick", "--out", str(tmp_path)], cwd=ROOT,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and "AssertionError" in done.stderr and "> 1.0 nats" in done.stderr
 
 
 def test_a_demo_fits_on_two_screens():

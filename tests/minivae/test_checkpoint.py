@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from autograd import optim
+from autograd import ops, optim
 from minivae import checkpoint
 from minivae.data import Batches, load
 from minivae.train import fit
@@ -161,6 +161,36 @@ def test_a_loss_that_is_not_finite_names_step_op_and_last_checkpoint_and_spoils_
         fit(**run, epochs=3, checkpoint=path, every=0)
     assert "step 6: log of shapes (16, 2) gave nan" in (text := str(error.value)) and "run.npz is the last good" in text
     assert checkpoint.load(path).header["position"]["t"] == 5
+
+
+def test_the_step_that_failed_is_run_again_with_the_same_draws():
+    class Unlucky(VAE):
+        """Its loss is NaN for some draws only."""
+
+        def decode(self, z):
+            return super().decode(z + ops.log(ops.where(z.data > 2.2, z - z - 1, z - z + 1)))
+
+    run = setup(cls=Unlucky)
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="log of shapes .* gave nan"):
+        fit(**run, epochs=50)
+
+
+def test_the_average_of_weights_is_updated_after_each_step():
+    run, averages = setup(), []
+
+    class Watch(VAE):
+        def on_step(self, t):
+            super().on_step(t)
+            averages.append(self.decoder.layers[0].w.data.copy())  # before step t, so after step t - 1
+
+    run["model"].__class__ = Watch
+    fit(**run, epochs=2)
+    average = averages[0]
+    for w in [*averages[1:], run["model"].decoder.layers[0].w.data]:
+        average = 0.9 * average + 0.1 * w
+    i = next(i for i, p in enumerate(run["ema"].params) if p is run["model"].decoder.layers[0].w)
+    np.testing.assert_allclose(run["ema"].average[i], average, rtol=1e-5)
+    assert not np.allclose(run["ema"].average[i], averages[0])
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

@@ -1,5 +1,6 @@
 """The command line: train, stop, resume, evaluate, sample; and one clear line for whatever is wrong."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 from minivae import checkpoint
 from minivae.__main__ import main
+from minivae.data.batches import as_floats
 from minivae.files import locked
+from minivae.vae import VAE
 
 from ..ledger import ROOT
 
@@ -43,6 +46,21 @@ def test_train_evaluate_sample(data, tmp_path, capsys):
     assert np.load(tmp_path / "s.npy").shape == (7, 20)
     assert main(["sample", str(out), "--n", "7", "--out", str(tmp_path / "s.png")]) == 0
     assert (tmp_path / "s.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_evaluate_prints_what_the_model_says(data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--samples", "50"]) == 0
+    printed = r"-ELBO +(\S+)  = KL (\S+) - recon (\S+)\n-ln p\(x\) <= *(\S+)  \+- (\S+), with 50"
+    elbo, kl, recon, nll, error = map(float, re.search(printed, capsys.readouterr().out).groups())
+    model = VAE(20, 2, (8,), rng=np.random.default_rng(0))
+    model.load_state(checkpoint.load(tmp_path / "run" / "checkpoint.npz").part("model"))
+    x = as_floats(np.load(data)).reshape(64, 20)
+    assert kl == pytest.approx(model.encode(x).kl().data.mean(), abs=1e-3)
+    assert elbo == pytest.approx(kl - recon, abs=2e-3) and recon < 0 < nll <= elbo + 0.1
+    expected = -model.log_likelihood(x, 2000, np.random.default_rng(1))
+    assert nll == pytest.approx(expected.mean(), abs=0.05) and error == pytest.approx(expected.std() / 8, abs=0.02)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
