@@ -31,7 +31,7 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    y = np.matmul(x, w, order="C", dtype=np.result_type(x, w, np.float32))
+    y = np.matmul(x, w, order="C", dtype=w.dtype if x.dtype is w.dtype else np.result_type(x, w, np.float32))
     if activation == "relu":
         kernels.bias_relu(y.reshape(-1, y.shape[-1]), np.zeros(y.shape[-1], y.dtype) if b is None else b)
         return y                                                                           # (1)
@@ -46,7 +46,7 @@ def _linear_vjp(g, x, w, y, activation, needs):
         kernels.relu_vjp(np.ascontiguousarray(g).reshape(flat.shape), y.reshape(flat.shape), flat, gb)
     else:
         flat = ACTIVATIONS[activation][1](g, y).reshape(-1, y.shape[-1])
-        gb = needs[2] and flat.sum(axis=0)
+        gb = needs[2] and np.add.reduce(flat)
     return needs[0] and (flat @ w.T).reshape(x.shape), needs[1] and x.reshape(-1, x.shape[-1]).T @ flat, gb
 
 
@@ -58,12 +58,11 @@ def _linear_twin(x, w, b, activation=None):
 def _bernoulli_nll(logits, x):
     """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
     dtype = np.result_type(logits, x, np.float32)
-    logits, x = (np.ascontiguousarray(v, dtype) for v in np.broadcast_arrays(logits, x))
-    e = np.abs(logits)
-    np.exp(np.negative(e, out=e), out=e)
-    log_u, nll, residual = np.add(e, 1), np.empty_like(e), np.empty_like(e)
-    np.log(log_u, out=log_u)
-    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, e, log_u, nll, residual)))             # (2)
+    if logits.shape != np.shape(x):
+        logits, x = np.broadcast_arrays(logits, x)
+    logits, x = np.ascontiguousarray(logits, dtype), np.ascontiguousarray(x, dtype)
+    nll, residual = np.empty_like(logits), np.empty_like(logits)
+    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, nll, residual)))          # (2)
     return nll.sum(axis=-1), residual
 
 
@@ -86,7 +85,8 @@ def _gaussian_kl(mu, logvar):
 
 
 def _gaussian_kl_vjp(g, mu, logvar):
-    mu, logvar = np.broadcast_arrays(mu, logvar)
+    if mu.shape != logvar.shape:
+        mu, logvar = np.broadcast_arrays(mu, logvar)
     return g[..., None] * mu, 0.5 * g[..., None] * np.expm1(logvar)
 
 

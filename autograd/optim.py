@@ -102,8 +102,7 @@ class Adam(Optimizer):
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
         scalars = (lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps, 1 - lr * decay, (1 - b2 ** t) ** -0.5)
-        kernels.adam(p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1),
-                     *scalars)                                                             # (2), (3)
+        kernels.adam(p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1), *scalars)              # (2), (3)
 
 
 class AdamW(Adam):

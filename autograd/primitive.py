@@ -180,7 +180,7 @@ def _bind(op, args, static, arity, statics, defaults):
     if arity:
         if not arity <= len(args) <= arity + len(statics):
             raise TypeError(f"{op.__name__} takes {arity} to {arity + len(statics)} arguments, not {len(args)}")
-        static = {**defaults, **dict(zip(statics, args[arity:])), **static}
+        static = {**defaults, **dict(zip(statics, args[arity:])), **static} if args[arity:] else {**defaults, **static}
         args = args[:arity]
     for name, value in static.items():
         if isinstance(value, Tensor):
@@ -204,6 +204,8 @@ def _bound(vjp, rule, place):
 
 def _constant(v, dtype, op):
     """An argument of an op on Tensors: numbers take their dtype, integer arrays are cast, float arrays must match."""
+    if v.__class__ is np.ndarray and v.dtype is dtype:
+        return v
     if isinstance(v, np.generic):
         v = v.item()
     if v is None or isinstance(v, (bool, int, float)):

@@ -21,12 +21,13 @@ class Normal:
     """Independent Gaussians N(mu, exp(logvar)): mu and logvar (..., D), or either one broadcast to the other."""
 
     def __init__(self, mu, logvar):
-        try:
-            self.shape = np.broadcast_shapes(np.shape(mu), np.shape(logvar))
-        except ValueError:
-            shapes = f"mu of shape {np.shape(mu)} and logvar of shape {np.shape(logvar)}"
-            raise ValueError(f"{shapes} do not broadcast") from None
-        self.mu, self.logvar = mu, logvar
+        self.mu, self.logvar, self.shape = mu, logvar, mu.shape
+        if logvar.shape != mu.shape:
+            try:
+                self.shape = np.broadcast_shapes(mu.shape, logvar.shape)
+            except ValueError:
+                shapes = f"mu of shape {mu.shape} and logvar of shape {logvar.shape}"
+                raise ValueError(f"{shapes} do not broadcast") from None
 
     @property
     def mean(self):

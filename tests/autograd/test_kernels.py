@@ -14,8 +14,8 @@ BOTH = pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 
 @BOTH
 def test_bernoulli_terms_are_softplus_and_sigmoid(dtype, rtol, rng):
     logits, x = (4 * rng.standard_normal(101)).astype(dtype), rng.random(101).astype(dtype)
-    e, nll, residual = np.exp(-np.abs(logits)), np.empty_like(logits), np.empty_like(logits)
-    kernels.bernoulli_terms(logits, x, e, np.log(1 + e), nll, residual)
+    nll, residual = np.empty_like(logits), np.empty_like(logits)
+    kernels.bernoulli_terms(logits, x, nll, residual)
     l, x = logits.astype(float), x.astype(float)
     np.testing.assert_allclose(nll, np.logaddexp(l, 0) - x * l, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(residual, 1 / (1 + np.exp(-l)) - x, rtol=rtol, atol=rtol)
@@ -71,3 +71,29 @@ def test_the_first_call_says_that_it_compiles_and_the_second_start_compiles_noth
     says = [subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stderr
             for _ in range(2)]
     assert says == ["compiling the kernel `adam` (once, then cached)\n", ""]
+
+
+def test_the_series_of_float32_are_right_to_the_last_digits_up_to_where_exp_underflows():
+    a = np.concatenate([np.linspace(0, 88.5, 20_001), [0, 1e-30, 1e30]]).astype(np.float32)
+    zeros, log1p, sigmoid = np.zeros_like(a), np.empty_like(a), np.empty_like(a)
+    kernels.bernoulli_terms(-a, zeros, log1p, sigmoid)
+    exact = np.exp(-a.astype(np.float64))
+    np.testing.assert_allclose(log1p, np.log1p(exact), rtol=3e-7, atol=2e-38)
+    np.testing.assert_allclose(sigmoid, exact / (1 + exact), rtol=3e-7, atol=2e-38)
+
+
+def test_a_nan_among_logits_or_gradients_stays_one(rng):
+    for dtype in (np.float32, np.float64):
+        nll, residual = np.ones(2, dtype), np.ones(2, dtype)
+        kernels.bernoulli_terms(np.array([np.nan, 1], dtype), np.zeros(2, dtype), nll, residual)
+        assert np.isnan([nll[0], residual[0]]).all() and np.isfinite([nll[1], residual[1]]).all()
+        p, g, m, v = np.ones((4, 2), dtype)
+        g[0] = np.nan
+        kernels.adam(p, g, m, v, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+        assert np.isnan([p[0], m[0]]).all() and np.isfinite([p[1], m[1]]).all()
+
+
+def test_a_momentum_too_small_for_a_normal_number_becomes_zero():
+    p, g, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.float32([1.2e-38, 2e-38, -1.2e-38]), np.ones(3, "f")
+    kernels.adam(p, g, m, v, *map(np.float32, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+    np.testing.assert_array_equal(m, np.float32([0, 0.9 * np.float32(2e-38), 0]))
