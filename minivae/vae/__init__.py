@@ -1,2 +1,6 @@
 """The variational autoencoder and its family: one file a model, each a small change to the one before."""
+from .beta_tcvae import BetaTCVAE
+from .beta_vae import AnnealedVAE, BetaVAE
+from .cvae import CVAE
+from .dip_vae import DIPVAE
 from .vae import VAE, Elbo

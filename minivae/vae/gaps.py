@@ -60,7 +60,7 @@ def grid(d: int, nodes: int = 201, reach: float = 8.0) -> tuple[np.ndarray, floa
 @no_grad()
 def log_joint(model, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """ln p(x | z) + ln p(z) for every x (N, D) and z (G, d): (N, G)."""
-    p, prior = model.decode(z), model.prior(z.dtype)
+    p, prior = model.decode(z), model.prior()
     return np.stack([np.asarray(p.log_prob(row[None])) for row in x]) + np.asarray(prior.log_prob(z))
 
 
@@ -85,7 +85,7 @@ def exact_elbo(model, x: np.ndarray, q: Normal, nodes: int = 41):
     """The ELBO of any Gaussian q, (N,), with the expectation over eps by quadrature instead of one sample."""
     d = model.latent_dim
     eps, weight = grid(d, nodes, reach=7.0)
-    density = np.exp(model.prior(eps.dtype).log_prob(eps)) * weight
+    density = np.exp(model.prior().log_prob(eps)) * weight
     z = q.mu + ops.exp(0.5 * q.logvar) * eps[:, None]              # (G, N, d)
     recon = model.decode(z.reshape(-1, d)).log_prob(np.tile(x, (len(eps), 1))).reshape(len(eps), len(x))
     return density @ recon - q.kl()

@@ -71,10 +71,14 @@ class VAE(Model):
             raise ValueError(f"kl_warmup and free_bits are numbers >= 0, not {kl_warmup} and {free_bits}")
         self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
         self.analytic, self.kl_warmup, self.kl_weight, self.free_bits = kl == "analytic", kl_warmup, 1.0, free_bits
-        self.encoder = MLP(data_dim, *hidden, 2 * latent_dim, activation=activation, rng=rng)
-        self.decoder = MLP(latent_dim, *hidden[::-1], data_dim, activation=activation, rng=rng)
+        self.encoder, self.decoder = self.networks(hidden, activation, rng)
         learned = variance == "learned"
         self.logvar = Parameter(np.zeros(1)) if learned else np.full(1, math.log(variance), np.float32)
+
+    def networks(self, hidden, activation, rng):
+        """The encoder, D to 2 d: mu and logvar; and the decoder, d to D."""
+        return (MLP(self.data_dim, *hidden, 2 * self.latent_dim, activation=activation, rng=rng),
+                MLP(self.latent_dim, *hidden[::-1], self.data_dim, activation=activation, rng=rng))
 
     def encode(self, x) -> Normal:
         """q(z | x), for x (B, D)."""
@@ -93,13 +97,16 @@ class VAE(Model):
     def _elbo(self, x, q, rng):
         z = q.rsample(rng)                                                                 # (4)
         recon = self.decode(z).log_prob(x)
-        kl = q.kl() if self.analytic else q.log_prob(z) - self.prior(z.dtype).log_prob(z)
+        kl = q.kl() if self.analytic else q.log_prob(z) - self.prior().log_prob(z)
         return z, Elbo(recon, kl)                                                          # (3)
 
     def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """−ELBO in nats, averaged over x (B, D), as weighed by `penalty`, and the terms as they are."""
         q = self.encode(x)
         z, elbo = self._elbo(x, q, rng)
+        return self._loss(q, z, elbo)
+
+    def _loss(self, q, z, elbo):
         recon, kl = elbo.recon.mean(), elbo.kl.mean()
         loss = self.penalty(q, z, kl) - recon
         return loss, {"elbo": recon.item() - kl.item(), "recon": recon.item(), "kl": kl.item()}
@@ -114,27 +121,31 @@ class VAE(Model):
         if self.kl_warmup:
             self.kl_weight = min(1.0, t / self.kl_warmup)
 
-    def prior(self, dtype=np.float32) -> Normal:
+    def prior(self) -> Normal:
         """p(z), as a Normal that broadcasts."""
-        zeros = np.zeros(self.latent_dim, dtype)
+        zeros = np.zeros(self.latent_dim, self.logvar.dtype)
         return Normal(zeros, zeros)
 
     @no_grad()
     def log_likelihood(self, x, k: int, rng: np.random.Generator) -> np.ndarray:
         """ln p(x), (B,) nats, bounded from below by k importance samples from q. Memory does not grow with k or B."""
+        return self._log_mean_weights(k, rng, np.asarray(self.check(x)))
+
+    def _log_mean_weights(self, k, rng, *data):
+        """ln of the mean of k weights, for `data` x or, in a model of x given y, x and y."""
         if k < 1:
             raise ValueError(f"log_likelihood needs at least one sample, not k = {k}")
-        x = np.asarray(self.check(x))
-        parts = [x[i:i + ROWS] for i in range(0, len(x), ROWS)]
-        return np.concatenate([self._log_mean_weight(part, k, rng) for part in parts])
+        parts = [[v[i:i + ROWS] for v in data] for i in range(0, len(data[0]), ROWS)]
+        return np.concatenate([self._log_mean_weight(k, rng, *part) for part in parts])
 
-    def _log_mean_weight(self, x, k, rng):
-        q, log_sum = self.encode(x), np.full(len(x), -np.inf)
+    def _log_mean_weight(self, k, rng, x, *y):
+        q, log_sum = self.encode(x, *y), np.full(len(x), -np.inf)
         for todo in range(k, 0, -(step := max(1, ROWS // len(x)))):
             n = min(step, todo)                                    # samples of each x in this round
-            many = Normal(*(np.repeat(v.data, n, axis=0) for v in (q.mu, q.logvar)))
+            mu, logvar, xs, *ys = (np.repeat(v, n, axis=0) for v in (q.mu.data, q.logvar.data, x, *y))
+            many = Normal(mu, logvar)
             z = many.rsample(rng)
-            log_joint = self.decode(z).log_prob(np.repeat(x, n, axis=0)) + self.prior(z.dtype).log_prob(z)
+            log_joint = self.decode(z, *ys).log_prob(xs) + self.prior(*ys).log_prob(z)
             log_w = np.asarray(log_joint - many.log_prob(z), np.float64).reshape(len(x), n)
             log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w, axis=1))
         return log_sum - math.log(k)                                                       # (5)
