@@ -39,6 +39,9 @@ class Optimizer:
         for slot in self.slots:
             setattr(self, slot, [np.zeros_like(p.data) for p in self.params])
 
+    def __getitem__(self, player: str):
+        raise ValueError(f"this is a game: give Players, with an optimizer named {player!r}, not one {type(self).__name__}")
+
     def zero_grad(self):
         for p in self.params:
             p.node.grad = None
@@ -111,6 +114,32 @@ class AdamW(Adam):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class Players:
+    """An optimizer for each player of a game, by name, as in `Players(vae=Adam(...), discriminator=Adam(...))`."""
+
+    def __init__(self, **optimizers: Optimizer):
+        if not optimizers or not all(isinstance(o, Optimizer) for o in optimizers.values()):
+            raise ValueError("Players needs at least one optimizer, each by its player's name")
+        self.optimizers = optimizers
+        self.params = [p for o in optimizers.values() for p in o.params]
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise ValueError("two players were given the same parameter")
+
+    def __getitem__(self, name: str) -> Optimizer:
+        if name not in self.optimizers:
+            raise ValueError(f"there is no optimizer for the player {name!r}, only for {', '.join(self.optimizers)}")
+        return self.optimizers[name]
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {f"{name}.{key}": a for name, o in self.optimizers.items() for key, a in o.state().items()}
+
+    def load_state(self, state: dict[str, np.ndarray]):
+        """Take over what `state()` gave; raises ValueError, and changes nothing, for that of other players."""
+        check_state(self.state(), state, f"the players {', '.join(self.optimizers)}")
+        for name, o in self.optimizers.items():
+            o.load_state({key: state[f"{name}.{key}"] for key in o.state()})
 
 
 class EMA:

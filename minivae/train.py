@@ -8,13 +8,13 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 
-from autograd import detect_nan, no_grad
+from autograd import Tensor, detect_nan, no_grad
 from autograd.nn import Module, check_rng
-from autograd.optim import EMA, Optimizer
+from autograd.optim import EMA, Optimizer, Players
 
 from .checkpoint import load, restore, save
 from .data.batches import Batches
@@ -24,11 +24,18 @@ from .files import atomic
 class Model(Module):
     """A Module with a method `loss(batch, rng)` that returns a scalar Tensor and a dict of floats to report."""
 
+    def objectives(self, batch, rng: np.random.Generator) -> Iterator[tuple[str | None, Tensor, dict]]:
+        """What a step minimises, one after the other: (player, loss, terms). A game has several players.
+
+        Each is named as in `optim.Players`, whose optimizer takes its step before the next loss is asked for.
+        """
+        yield None, *self.loss(batch, rng)
+
     def on_step(self, t: int):
         """Called before step t = 1, 2, ...: the place for what changes with time."""
 
 
-def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rng: np.random.Generator,
+def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | Players, rng: np.random.Generator,
         ema: EMA | None = None, on_epoch: Callable[[int], dict] | None = None, history: str | Path | None = None,
         checkpoint: str | Path | None = None, every: float = 60.0, resume: bool = False, config: dict | None = None,
         ) -> list[dict]:
@@ -95,15 +102,17 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer, rn
 
 def _step(model, batch, optimizer, rng, t, checkpoint):
     """Step t; returns the terms of its loss."""
-    state = rng.bit_generator.state
+    state, seen = rng.bit_generator.state, {}
     model.on_step(t)
-    loss, terms = model.loss(batch, rng)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(_blame(model, batch, rng, state, t, checkpoint))
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return terms
+    for player, loss, terms in model.objectives(batch, rng):
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(_blame(model, batch, rng, state, t, checkpoint))
+        turn = optimizer if player is None else optimizer[player]
+        turn.zero_grad()
+        loss.backward()
+        turn.step()
+        seen |= terms
+    return seen
 
 
 def _blame(model, batch, rng, state, t, checkpoint):
@@ -111,7 +120,8 @@ def _blame(model, batch, rng, state, t, checkpoint):
     rng.bit_generator.state = state
     try:
         with detect_nan():
-            model.loss(batch, rng)
+            for _ in model.objectives(batch, rng):
+                pass
         found = "every op was finite when the step was run again"
     except FloatingPointError as error:
         found = str(error)

@@ -3,4 +3,5 @@ from .beta_tcvae import BetaTCVAE
 from .beta_vae import AnnealedVAE, BetaVAE
 from .cvae import CVAE
 from .dip_vae import DIPVAE
+from .factor_vae import FactorVAE
 from .vae import VAE, Elbo

@@ -305,3 +305,30 @@ def test_the_schedule_warms_up_and_cools_down(measure):
 def test_bad_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(Parameter(np.ones(2)))
+
+
+def test_players_keep_an_optimizer_each_and_their_state_comes_back(rng):
+    def players():
+        a, b = (Tensor(np.ones(3), requires_grad=True) for _ in "ab")
+        return a, b, optim.Players(first=optim.Adam([a], 0.1), second=optim.SGD([b], 0.1, momentum=0.9))
+    a, b, game = players()
+    ops.sum(a * b).backward()
+    game["first"].step()
+    np.testing.assert_array_equal(b.data, 1)
+    game["second"].step()
+    assert (a.data < 1).all() and (b.data < 1).all() and len(game.params) == 2
+    _, _, again = players()
+    again.load_state(game.state())
+    assert all(np.array_equal(v, game.state()[k]) for k, v in again.state().items())
+    assert "first.m.0" in game.state() and "second.v.0" in game.state()
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda p: optim.Players(), "at least one optimizer"), (lambda p: optim.Players(a=p), "at least one optimizer"),
+    (lambda p: optim.Players(a=optim.SGD([p], 0.1), b=optim.SGD([p], 0.1)), "two players were given the same parameter"),
+    (lambda p: optim.Players(a=optim.SGD([p], 0.1))["b"], "no optimizer for the player 'b', only for a"),
+    (lambda p: optim.Players(a=optim.SGD([p], 0.1)).load_state({}), "not the state of the players a"),
+    (lambda p: optim.SGD([p], 0.1)["a"], "this is a game: give Players")])
+def test_players_that_are_none_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(Tensor(np.ones(2), requires_grad=True))
