@@ -5,6 +5,7 @@ Figures are made without pyplot: no window, no global state, and the same pictur
 from pathlib import Path
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.special import ndtri
@@ -98,4 +99,147 @@ def latent_scatter(codes: np.ndarray, labels: np.ndarray) -> Figure:
     classes = np.unique(labels)
     ax.legend([Line2D([], [], ls="", marker="o", color=dots.to_rgba(c)) for c in classes], classes, frameon=False,
               loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def signal_to_noise(results: dict) -> Figure:
+    """Signal-to-noise of gradients over k, from {estimator: Snr}; the decoder's is the same with every estimator."""
+    figure = Figure((7.5, 4.2), layout="constrained")
+    ax = figure.add_subplot(xscale="log", yscale="log", xlabel="k, importance samples", ylabel="|mean| / deviation")
+    ax.set_title("signal-to-noise ratio of gradients")
+    for name, r in results.items():
+        ax.plot(r.k, r.encoder, "o-", ms=4, label=f"encoder, {name}")
+    ax.plot(r.k, r.decoder, "ks--", ms=4, label="decoder")
+    low, high = ax.get_ylim()
+    low = min(low, r.floor / 2)
+    ax.axhspan(low, r.floor, color="0.92", zorder=0, label="noise alone")
+    k = np.array([min(r.k), max(r.k)])
+    for slope, name in ((0.5, "slopes ±½"), (-0.5, None)):
+        ax.plot(k, r.decoder[0] * (k / k[0]) ** slope / 2, ":", color="0.5", zorder=0, label=name)
+    ax.set_ylim(low, high)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def elbo_and_gap(at: np.ndarray, elbo: np.ndarray, log_evidence: float, z: np.ndarray, posterior: np.ndarray,
+                 qs: dict[float, np.ndarray]) -> Figure:
+    """As the mean of q goes through `at` (T,), the ELBO and the gap stacked: their sum stays.
+
+    Above, on nodes z (G,), the posterior density, and by its mean that of some `qs`.
+    """
+    figure = Figure((8.5, 5), layout="constrained")
+    top, ax = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    top.fill_between(z, posterior, color="0.8", label="p(z | x)")
+    floor = elbo.min()
+    ax.fill_between(at, floor, elbo, color="C0", alpha=0.6, lw=0, label="ELBO(q), its floor arbitrary")
+    ax.fill_between(at, elbo, log_evidence, color="C1", alpha=0.6, lw=0, label="gap = KL(q ‖ p(z | x))")
+    ax.axhline(log_evidence, color="k", label="ln p(x), whatever q")
+    for i, (mean, density) in enumerate(qs.items()):
+        top.plot(z, density, color=f"C{i + 2}", label=f"q at {mean:g}")
+        ax.axvline(mean, color=f"C{i + 2}", ls="--", lw=1)
+        ax.plot(mean, np.interp(mean, at, elbo), "o", color=f"C{i + 2}", zorder=3)
+    top.set(title="a Gaussian q moves over the posterior", xlabel="z", yticks=[], ylim=(0, None))
+    ax.set(xlabel="the mean of q", ylabel="nats", xlim=(at[0], at[-1]), ylim=(floor, None))
+    for axes in (top, ax):
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def forward_and_reverse(panels: dict[str, tuple], reach: float) -> Figure:
+    """By title, a density (n, n) on [-reach, reach]², a row a z₁, and {label: (mean, cov)} of Gaussians, at 2σ."""
+    figure = Figure((4.5 * len(panels), 5), layout="constrained")
+    for ax, (title, (density, fits)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        axis = np.linspace(-reach, reach, len(density))
+        ax.contourf(axis, axis, density.T, levels=np.linspace(0.04, 1, 9) * density.max(), cmap="Greys", alpha=0.7)
+        for i, (label, (mean, cov)) in enumerate(fits.items()):
+            ax.plot(*_ellipse(mean, cov), color=f"C{i}", lw=2, label=label)
+            ax.plot(*mean, "+", color=f"C{i}", mew=2)
+        ax.set(title=title, xlabel="z₁", ylabel="z₂", aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+    figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(fits))
+    return figure
+
+
+def gradient_variance(mu: np.ndarray, theory: dict, some: np.ndarray, measured: dict, bars: dict) -> Figure:
+    """Variances by estimator: left, `theory` at mu, `measured` at `some`; right, bars {where: {estimator: value}}."""
+    figure = Figure((10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, name in enumerate(theory):
+        left.plot(mu, theory[name], color=f"C{i}", label=name)
+        left.plot(some, measured[name], "o", color=f"C{i}", ms=5)
+    left.set(yscale="log", xlabel="μ", ylabel="variance of one draw's gradient in μ",
+             title="f = z², z ~ N(μ, 1): formula (line), measured (dots)")
+    left.legend(frameon=False)
+    width = 0.8 / len(bars)
+    for i, (where, values) in enumerate(bars.items()):
+        places = np.arange(len(values)) + (i - (len(bars) - 1) / 2) * width
+        drawn = right.bar(places, values.values(), width, label=where, color=("0.75", "0.35")[i % 2])
+        right.bar_label(drawn, fmt="{:.2g}", fontsize="small")
+    right.set(yscale="log", ylabel="variance, summed over the weights", title="ELBO of logistic regression on digits")
+    right.set_xticks(range(len(values)), values)
+    right.margins(y=0.12)
+    right.legend(frameon=False)
+    return figure
+
+
+def posterior_over_samples(samples: np.ndarray, fits: dict, pairs: list[tuple], names: list[str]) -> Figure:
+    """Draws (n, d) of a posterior, and {label: (mean, cov)} of Gaussians at 2σ over them, in pairs of coordinates.
+
+    Last, of each coordinate, the Gaussian's standard deviation over that of the draws.
+    """
+    figure = Figure((4 * len(pairs) + 4, 4.4), layout="constrained")
+    *axes, last = figure.subplots(1, len(pairs) + 1)
+    for ax, pair in zip(axes, map(list, pairs)):
+        ax.plot(*samples[:, pair].T, ".", color="0.6", ms=2, alpha=0.5, label="HMC draws", rasterized=True)
+        for i, (label, (mean, cov)) in enumerate(fits.items()):
+            ax.plot(*_ellipse(mean[pair], cov[np.ix_(pair, pair)]), color=f"C{i}", lw=2, label=f"{label}, 2σ")
+        ax.set(xlabel=names[pair[0]], ylabel=names[pair[1]])
+    for i, (label, (_, cov)) in enumerate(fits.items()):
+        last.plot(np.sqrt(np.diag(cov)) / samples.std(axis=0), names, "o", color=f"C{i}")
+    last.axvline(1, color="0.6")
+    last.set(xlim=(0, 1.2), xlabel="σ of the fit / σ of the draws")
+    last.invert_yaxis()
+    last.grid(axis="y", alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels), markerscale=5)
+    return figure
+
+
+def _ellipse(mean, cov, sigma=2):
+    """The points (2, 200) at `sigma` standard deviations of a Gaussian in the plane."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    return np.asarray(mean)[:, None] + sigma * np.linalg.cholesky(cov) @ [np.cos(angle), np.sin(angle)]
+
+
+def noise_vanishes(points: np.ndarray, shown: dict[float, np.ndarray], distance: list[float]) -> Figure:
+    """Points (N, 2) and, for three of the noise variances, where PPCA puts them; last, how far that is from PCA's."""
+    figure = Figure((12, 3.2), layout="constrained")
+    *axes, last = figure.subplots(1, 4)
+    for ax, (noise, projected) in zip(axes, shown.items()):
+        ax.add_collection(LineCollection(np.stack([points, projected], axis=1), color="0.8", lw=0.7, zorder=0))
+        ax.plot(*points.T, ".", color="0.6", ms=3, label="x")
+        ax.plot(*projected.T, ".", color="C1", ms=3, label="W E[z | x] + μ")
+        ax.set(title=f"s² = {noise:.2g}", xticks=[], yticks=[])
+        ax.set_aspect("equal", adjustable="datalim")
+    axes[0].legend(frameon=False, markerscale=3, loc="upper left")
+    last.loglog(list(shown), distance, "o-", ms=4)
+    last.set(xlabel="s²", title="largest distance from PCA")
+    last.invert_xaxis()
+    last.grid(alpha=0.3)
+    return figure
+
+
+def climb(traces: dict[str, list[float]], best: float, name: str) -> Figure:
+    """Likelihoods by iteration of EM, by title, and how far each is below the `best`, which is called `name`."""
+    figure = Figure((8.5, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for label, trace in traces.items():
+        left.plot(trace, label=label)
+        right.semilogy(np.maximum(best - np.array(trace), 1e-12))
+    left.axhline(best, color="k", ls="--", lw=1, label=name)
+    longest = max(traces.values(), key=len)
+    low = longest[len(longest) // 40]                              # the first steps, hundreds of nats, are on the right
+    left.set(title="mean ln p(x), nats", xlabel="iteration", ylim=(low, best + 0.1 * (best - low)))
+    left.legend(frameon=False, loc="lower right")
+    right.set(title=f"nats below {name}", xlabel="iteration")
+    right.grid(alpha=0.3)
     return figure

@@ -2,3 +2,4 @@
 from .arrays import load
 from .batches import Batches, binarise
 from .mnist import mnist
+from .sprites import sprites

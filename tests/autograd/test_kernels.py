@@ -94,6 +94,6 @@ def test_a_nan_among_logits_or_gradients_stays_one(rng):
 
 
 def test_a_momentum_too_small_for_a_normal_number_becomes_zero():
-    p, g, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.float32([1.2e-38, 2e-38, -1.2e-38]), np.ones(3, "f")
+    (p, g, v), m = np.float32([[1, 1, 1], [0, 0, 0], [1, 1, 1]]), np.float32([1.2e-38, 2e-38, -1.2e-38])
     kernels.adam(p, g, m, v, *map(np.float32, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
     np.testing.assert_array_equal(m, np.float32([0, 0.9 * np.float32(2e-38), 0]))

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.data import Batches, mnist
+from minivae.data import Batches, mnist, sprites
 
 from ..ledger import ROOT
+from . import linear as linear_models
 from . import peers
 
 ROWS = []
@@ -221,7 +222,21 @@ def kills(rounds):
     row("runs killed 20 times that end in other weights", wrong, 0)
 
 
-BENCHES = {f.__name__: f for f in (step, small_step, chain, epochs, imports, compilation, memory, large_file, kills)}
+def linear(rounds):
+    """The linear models, beside scikit-learn and the NumPy calls that they come down to."""
+    for bench in linear_models.BENCHES:
+        for figures in bench(rounds, medians):
+            row(*figures)
+
+
+def drawing(rounds):
+    """Sprites a second, in batches of 64."""
+    rng, s = np.random.default_rng(0), sprites(64)
+    each = medians({"ours": lambda: s.batch(64, rng)}, rounds)["ours"] / 64
+    row("time to draw a sprite of 64 x 64, over 1/5,000 s", each * 5000, 1, f"{1 / each:,.0f} a second")
+
+
+BENCHES = {f.__name__: f for f in (step, small_step, chain, epochs, imports, compilation, memory, large_file, kills, linear, drawing)}
 
 
 def main():

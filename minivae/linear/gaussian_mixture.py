@@ -1,0 +1,196 @@
+"""A mixture: the latent variable is one of K, and x has a density for each. EM at its plainest: whose is each example,
+and what are they like?
+
+    (1)  p(x) = Σₖ πₖ pₖ(x);  here pₖ(x) = N(x; μₖ, Σₖ)                                      [gmm.density]
+    (2)  E: rₙₖ = p(k | xₙ) = πₖ pₖ(xₙ)/p(xₙ), Bayes' rule                                   [gmm.responsibilities]
+    (3)  M: πₖ ← Nₖ/N,  μₖ ← Σₙ rₙₖ xₙ/Nₖ,  Nₖ = Σₙ rₙₖ                                      [gmm.means]
+    (4)     Σₖ ← Σₙ rₙₖ (xₙ − μₖ)(xₙ − μₖ)ᵀ/Nₖ, or its diagonal, or the mean of that, or one for all, Σₖ πₖ Σₖ
+         with its eigenvalues raised to `floor` where they are below                         [gmm.covariances]
+
+x (D,), r (N, K), π (K,), μ (K, D). Alone on one point a component would have a density without limit, so none may have
+a variance below `floor` in any direction: (4) is the maximum under that constraint, and EM climbs as ever. Dempster,
+Laird and Rubin 1977, section 4.3; Bishop, Pattern Recognition and Machine Learning 2006, section 9.2.
+"""
+import math
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, eigh, solve_triangular
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+
+from autograd.fused import LOG_2PI
+from autograd.nn import check_rng
+
+from ..checks import check_choice, check_count
+from .estimator import EM, check_matrix
+
+
+class Mixture(EM):
+    """What is the same for any pₖ. A model says what `_size(X)`, K, is; how it `_begin`s from responsibilities (N, K)
+    and `_maximise`s; what its `_log_densities`, (N, K), are; and how component k `_draw`s."""
+
+    def fit(self, X: np.ndarray, y=None, start: np.ndarray | None = None):
+        """Climb `n_init` times, each from the nearest of K random rows, and keep the best; or once from `start`,
+        responsibilities (N, K). Raises ValueError if X has fewer than K different rows."""
+        X = check_matrix(X).astype(np.float64, copy=False)
+        K, runs = self._size(X), []
+        check_rng(self.rng)
+        if not self.floor > 0:
+            raise ValueError(f"floor must be positive, not {self.floor!r}")
+        for _ in range(check_count(self.n_init, "n_init") if start is None else 1):
+            self._begin(X, nearest_seed(X, K, self.rng) if start is None else check_responsibilities(start, len(X), K))
+            self._climb(X)
+            runs.append(dict(vars(self)))
+        vars(self).update(max(runs, key=lambda run: run["loglik_trace_"][-1]))
+        return self
+
+    def _expect(self, X):
+        joint = self._log_joint(X)
+        loglik = logsumexp(joint, axis=1, keepdims=True)                                   # (1)
+        return np.exp(joint - loglik), float(np.mean(loglik))                              # (2)
+
+    def _log_joint(self, X):
+        """ln p(x, k), (N, K)."""
+        with np.errstate(divide="ignore"):                         # of a weight that is 0
+            return np.log(self.weights_) + self._log_densities(X)
+
+    @property
+    def mean_(self) -> np.ndarray:
+        """E[x], (D,)."""
+        return self.weights_ @ self.means_
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """ln p(x), (N,), in nats."""
+        X = self._check(X)
+        return logsumexp(self._log_joint(X), axis=1).astype(X.dtype)                       # (1)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """The responsibilities p(k | x), (N, K)."""
+        X = self._check(X)
+        return self._expect(X)[0].astype(X.dtype)
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """As `predict_proba`: the posterior of the latent variable, (N, K)."""
+        return self.predict_proba(X)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The most probable k, (N,)."""
+        return np.argmax(self._log_joint(self._check(X)), axis=1)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n draws of x, (n, D)."""
+        k = rng.choice(len(self.weights_), check_count(n, "n"), p=self.weights_)
+        x = self.means_[k]
+        for j in np.unique(k):
+            x[k == j] += self._draw(j, np.count_nonzero(k == j), rng)
+        return x
+
+
+class GaussianMixture(Mixture):
+    """K = `n_components` Gaussians by maximum likelihood.
+
+    covariance   "full", "diagonal", "spherical", or "tied": full, and the same for all
+    tol          stop when an iteration gains less, in nats an example
+    n_init       climb this often, and keep the best
+    floor        the least variance of a component in any direction, in units of X squared: a constant feature has it
+
+    After `fit`: weights_ (K,); means_ (K, D); covariances_ (K, D, D), (K, D), (K,) or (D, D); loglik_trace_, the mean
+    ln p(x) in nats at the start and after each iteration; n_iter_.
+    """
+
+    def __init__(self, n_components: int, covariance: str = "full", rng: np.random.Generator | None = None,
+                 tol: float = 1e-4, max_iter: int = 1000, n_init: int = 1, floor: float = 1e-6):
+        self.n_components, self.rng, self.tol, self.max_iter = n_components, rng, tol, max_iter
+        self.covariance, self.n_init, self.floor = check_choice(covariance, "covariance", COVARIANCES), n_init, floor
+
+    def _size(self, X):
+        return check_count(self.n_components, "n_components", len(X), ", the number of examples")
+
+    def _begin(self, X, r):
+        K, D = r.shape[1], X.shape[1]
+        shape = {"full": (K, D, D), "diagonal": (K, D), "spherical": (K,), "tied": (D, D)}[self.covariance]
+        self.means_, self.covariances_ = np.zeros((K, D)), np.zeros(shape)
+        self._maximise(X, r)
+
+    def _maximise(self, X, r):
+        counts, total = r.sum(axis=0), 0
+        self.weights_ = counts / len(X)                                                    # (3)
+        for k in np.flatnonzero(counts):                           # one that explains nothing stays as it is
+            self.means_[k] = r[:, k] @ X / counts[k]                                       # (3)
+            d = X - self.means_[k]
+            scatter = (r[:, k] * d.T) @ d if self.covariance in ("full", "tied") else r[:, k] @ d ** 2
+            if self.covariance == "spherical":
+                scatter = np.mean(scatter)
+            if self.covariance != "tied":
+                self.covariances_[k] = raised(scatter / counts[k], self.floor)             # (4)
+            total = total + scatter
+        if self.covariance == "tied":
+            self.covariances_ = raised(total / len(X), self.floor)                         # (4)
+
+    def _log_densities(self, X):
+        log_p, D = np.empty((len(X), len(self.means_))), X.shape[1]
+        for k, mu in enumerate(self.means_):
+            d, root = X - mu, self._root(k)
+            if root.ndim == 2:
+                e, logdet = solve_triangular(root, d.T, lower=True).T, 2 * np.sum(np.log(np.diag(root)))
+            else:
+                e, logdet = d / root, 2 * np.sum(np.log(np.broadcast_to(root, D)))
+            log_p[:, k] = -0.5 * (D * LOG_2PI + logdet + np.einsum("nd,nd->n", e, e))      # (1)
+        return log_p
+
+    def _draw(self, k, n, rng):
+        e, root = rng.standard_normal((n, self.means_.shape[1])), self._root(k)
+        return e @ root.T if root.ndim == 2 else e * root
+
+    def _root(self, k):
+        """Σₖ's Cholesky factor, (D, D), or if it is diagonal the standard deviations, (D,) or ()."""
+        covariance = self.covariances_ if self.covariance == "tied" else self.covariances_[k]
+        if covariance.ndim < 2:
+            return np.sqrt(covariance)
+        try:
+            root = cholesky(covariance, lower=True)
+            if np.all(np.diag(root) ** 2 > 1e-13 * np.diag(covariance)):           # else a pivot is but rounding
+                return root
+        except LinAlgError:
+            pass
+        raise ValueError(f"the covariance of component {k} is singular to rounding: leave out features of X that "
+                         f"follow from others, or raise floor={self.floor:g}")
+
+
+def raised(S: np.ndarray, floor: float) -> np.ndarray:
+    """Of the covariances with no eigenvalue below floor, the likeliest given the scatter S: (D, D), or variances."""
+    if np.ndim(S) < 2:
+        return np.maximum(S, floor)
+    try:
+        cholesky(S - floor * np.eye(len(S)))                       # as a rule all is well, and this says so soonest
+        return S
+    except LinAlgError:
+        eigenvalues, U = eigh(S)
+        return U * np.maximum(eigenvalues, floor) @ U.T
+
+
+def nearest_seed(X: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
+    """Responsibilities (N, K), 0 or 1: the nearest of K rows. Each is the best of a few that are drawn with probability
+    proportional to the squared distance from those before: k-means++, Arthur and Vassilvitskii 2007."""
+    nearest, labels = np.ones(len(X)), np.zeros(len(X), int)
+    for k in range(K):
+        if not nearest.any():
+            raise ValueError(f"X has only {k} different rows: too few for {K} components")
+        seeds = rng.choice(len(X), size=2 + int(math.log(K)), p=nearest / nearest.sum())
+        distances = cdist(X, X[seeds], "sqeuclidean")
+        after = np.minimum(distances, nearest[:, None] if k else np.inf)
+        best = np.argmin(after.sum(axis=0))
+        labels[distances[:, best] <= after[:, best]] = k
+        nearest = after[:, best]
+    return np.eye(K)[labels]
+
+
+def check_responsibilities(r, N, K):
+    r = np.asarray(r, np.float64)
+    if r.shape != (N, K) or not (r >= 0).all() or not np.allclose(r.sum(axis=1), 1) or not r.any(axis=0).all():
+        raise ValueError(f"start must be {(N, K)} probabilities, rows that sum to 1 and no column of zeros, "
+                         f"not an array of shape {r.shape}" + " that is otherwise" * (r.shape == (N, K)))
+    return r
+
+
+COVARIANCES = ("full", "diagonal", "spherical", "tied")
