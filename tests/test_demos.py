@@ -10,7 +10,8 @@ from demos.__main__ import listing
 
 from .ledger import ROOT
 
-DEMOS = {"ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
+DEMOS = {"cvae": ["completion.png", "samples.png", "styles.png"],
+         "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],
          "inference": ["elbo_and_gap.png", "forward_and_reverse.png", "gradient_variance.png", "posterior.png"]}

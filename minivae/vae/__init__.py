@@ -4,4 +4,5 @@ from .beta_vae import AnnealedVAE, BetaVAE
 from .cvae import CVAE
 from .dip_vae import DIPVAE
 from .factor_vae import FactorVAE
+from .feed_forward import FeedForward
 from .vae import VAE, Elbo

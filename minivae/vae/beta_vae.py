@@ -4,12 +4,13 @@
     (2)  annealed:  loss = −E_q ln p(x | z) + γ |KL(q(z | x) ‖ p(z)) − C|,  C = C_max min(1, t/T)    [beta.capacity]
     (3)  with D = −E ln p(x | z) and R = E KL:  dD/dR = −β at the optimum                    [beta.slope]
     (4)  R >= I_q(x; z),  R + D >= H(x)                                                      [beta.bounds]
-    (5)  linear decoder, noise s²:  θ = β s²,  |wᵢ|² = (λᵢ − θ)₊,  R = ½ Σ (ln λᵢ/θ)₊,  E|x − x̂|² = Σ min(λᵢ, θ)   [beta.water-filling]
+    (5)  linear f, noise s², θ = β s²:  |wᵢ|² = (λᵢ − θ)₊,  R = ½ Σ (ln λᵢ/θ)₊,  E|x − f(z)|² = Σ min(λᵢ, θ)
+         which is reverse water-filling                                                      [beta.water-filling]
 
 KL and D in nats an example, averaged over the batch; t counts training steps; λᵢ are the eigenvalues of the data's
-covariance, and wᵢ the columns of the decoder. β > 1 asks the code for economy, which on some data lines its axes up with
-the factors that made them. Higgins et al., beta-VAE, ICLR 2017, for (1); Burgess et al., arXiv:1804.03599, for (2);
-Alemi et al., arXiv:1711.00464, for (3) and (4).
+covariance, and wᵢ the columns of the decoder f. β > 1 asks the code for economy, which on some data lines its axes up
+with the factors that made them. Higgins et al., beta-VAE, ICLR 2017, for (1); Burgess et al., arXiv:1804.03599, for
+(2); Alemi et al., arXiv:1711.00464, for (3) and (4). `minivae.metrics.rate_distortion` measures R and D.
 """
 import math
 from numbers import Real
@@ -31,7 +32,8 @@ class BetaVAE(VAE):
 class AnnealedVAE(VAE):
     """A VAE held to a KL of `capacity` nats, which rises from 0 over `steps` steps, by a penalty of `gamma`."""
 
-    def __init__(self, data_dim: int, *, gamma: float = 1000.0, capacity: float = 25.0, steps: int = 100_000, **options):
+    def __init__(self, data_dim: int, *, gamma: float = 1000.0, capacity: float = 25.0, steps: int = 100_000,
+                 **options):
         self.gamma, self.capacity = check_weight(gamma, "gamma"), check_weight(capacity, "capacity")
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps must be a positive whole number, not {steps!r}")

@@ -1,14 +1,17 @@
 """The conditional VAE: the VAE with a condition y, a label or part of an image, in every term of the ELBO.
 
-    (1)  p(z | y) = N(z; m(y), s²(y)), learned, or N(0, I) whatever y
+    (1)  p(z | y) = N(z; m(y), v(y)), learned, or N(0, I) whatever y
     (2)  p(x | z, y) = Bernoulli(x; σ(f(z, y)))  or  N(x; f(z, y), s²)
     (3)  q(z | x, y) = N(z; μ(x, y), σ²(x, y))
     (4)  ln p(x | y) − KL(q(z | x, y) ‖ p(z | x, y)) = E_q ln p(x | z, y) − KL(q(z | x, y) ‖ p(z | y))     [cvae.elbo]
     (5)  ln p(x | y) = ln E_q w,  w = p(x | z, y) p(z | y) / q(z | x, y)                     [cvae.log-likelihood]
+    (6)  y is worth E ln p(x | y) − ln p(x) = I(x; y), for Gaussians ½ ln |Σ_x| / |Σ_x|y|    [cvae.information]
+    (7)  without y, the best q costs E KL(q(z | x) ‖ p(z | x, y)), and the best prior E KL(p(z | y) ‖ p(z))  [cvae.cost]
+         and if y has no weight in any term, this is the VAE                                 [cvae.vae]
 
-x (B, D), z (B, d), y (B, C): labels 0..C−1 as integers (B,), which become one-hot, or C numbers an example. y joins x at
-the encoder's input and z at the decoder's. With a fixed prior, z must be independent of y, and holds what y does not say
-(style); with a learned one it need not. Sohn, Lee and Yan, Learning structured output representation using deep
+x (B, D), z (B, d), y (B, C): C numbers an example, or labels 0..C−1 as integers (B,), which become one-hot. y joins x
+at the encoder's input and z at the decoder's. With a fixed prior, z must be independent of y, and holds what y does not
+say (style); with a learned one it need not. Sohn, Lee and Yan, Learning structured output representation using deep
 conditional generative models, 2015, section 4.1; Kingma et al., arXiv:1406.5298, has (1) with N(0, I).
 """
 import numpy as np
@@ -25,7 +28,7 @@ class CVAE(VAE):
     """A VAE of x given y, for data of width `data_dim` and conditions of `condition_dim` classes or numbers.
 
     prior         "learned", (1), or "standard", N(0, I)
-    prior_hidden  widths of the hidden layers between y and p(z | y); () makes m and ln s² linear in y
+    prior_hidden  widths of the hidden layers between y and p(z | y); () makes m and ln v linear in y
     The other options are VAE's.
     """
 
@@ -36,6 +39,8 @@ class CVAE(VAE):
             raise ValueError(f"condition_dim must be a positive whole number, not {condition_dim!r}")
         if prior not in ("learned", "standard"):
             raise ValueError(f"prior is 'learned' or 'standard', not {prior!r}")
+        if not isinstance(prior_hidden, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in prior_hidden):
+            raise ValueError(f"prior_hidden must be a tuple of positive whole numbers, not {prior_hidden!r}")
         self.condition_dim = condition_dim
         super().__init__(data_dim, latent_dim, hidden, activation=activation, rng=rng, **options)
         self.prior_net = None
@@ -60,39 +65,41 @@ class CVAE(VAE):
 
     def prior(self, y) -> Normal:
         """p(z | y)."""
-        if self.prior_net is None:
-            return super().prior()
-        h = self.prior_net(self.condition(y))
+        y = self.condition(y)
+        h = self.prior_net(y) if self.prior_net else np.zeros((len(y), 2 * self.latent_dim), y.dtype)
         return Normal(h[:, :self.latent_dim], h[:, self.latent_dim:])                      # (1)
 
     def elbo(self, x, y, rng: np.random.Generator) -> Elbo:
         """The two terms of (4), (B,) each, from one sample of z per example."""
-        return self._elbo(x, y, self.encode(x, y), rng)[1]
+        return self._elbo(x, y, rng)[2]
 
-    def _elbo(self, x, y, q, rng):
-        z, p = q.rsample(rng), self.prior(y)
+    def _elbo(self, x, y, rng):
+        y = self.condition(y)
+        q, p = self.encode(x, y), self.prior(y)
+        z = q.rsample(rng)
         recon = self.decode(z, y).log_prob(x)
-        kl = q.kl(self.prior_net and p) if self.analytic else q.log_prob(z) - p.log_prob(z)
-        return z, Elbo(recon, kl)                                                          # (4)
+        unit = q
+        if self.prior_net:                   # q in the coordinates in which p is N(0, I): each latent's KL is the same
+            unit = Normal((q.mu - p.mu) * ops.exp(-0.5 * p.logvar), q.logvar - p.logvar)
+        kl = unit.kl() if self.analytic else q.log_prob(z) - p.log_prob(z)
+        return unit, z, Elbo(recon, kl)                                                    # (4)
 
     def loss(self, batch: tuple, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """−ELBO in nats, averaged over a batch (x, y), and its terms."""
-        x, y = batch
-        q = self.encode(x, y)
-        return self._loss(q, *self._elbo(x, y, q, rng))
+        """−ELBO in nats, averaged over a batch (x, y), as weighed by `penalty`, and the terms as they are."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(f"a batch of {type(self).__name__} is a pair (x, y), as Batches(..., labels=y) gives them")
+        return self._loss(*self._elbo(*batch, rng))
 
     @no_grad()
     def log_likelihood(self, x, y, k: int, rng: np.random.Generator) -> np.ndarray:
         """ln p(x | y), (B,) nats, bounded from below by k importance samples from q."""
-        return self._log_mean_weights(k, rng, np.asarray(self.check(x)), self.condition(y))               # (5)
+        x = np.asarray(self.check(x))
+        return self._log_mean_weights(k, rng, x, np.asarray(self.condition(y, len(x))))    # (5)
 
     @no_grad()
     def sample(self, y, rng: np.random.Generator, noise: bool = False) -> np.ndarray:
         """A draw of x for each y, (B, D): the means of p(x | z, y) for z ~ p(z | y) or, with `noise`, draws of x."""
-        y = self.condition(y)
-        p = self.prior(y)
-        z = Normal(*(np.broadcast_to(plain(v), (len(y), self.latent_dim)) for v in (p.mu, p.logvar))).sample(rng)
-        p = self.decode(z, y)
+        p = self.decode(self.prior(y).sample(rng), y)
         return p.sample(rng) if noise else np.asarray(p.mean)
 
     @no_grad()
@@ -100,25 +107,26 @@ class CVAE(VAE):
         """The mean of p(x | z, y) at z = the mean of q(z | x, y), (B, D)."""
         return np.asarray(self.decode(self.encode(x, y).mean, y).mean)
 
-    def condition(self, y) -> np.ndarray:
-        """y as (B, C) floats: labels become one-hot. Raises ValueError unless y is what the model is conditioned on."""
-        y, C, dtype = np.asarray(y), self.condition_dim, self.logvar.dtype
-        if y.ndim == 1 and y.dtype.kind in "iu":
-            if y.size and not 0 <= y.min() <= y.max() < C:
-                raise ValueError(f"labels must be in [0, {C}), got {y.min()} to {y.max()}")
-            return np.eye(C, dtype=dtype)[y]
-        if y.ndim != 2 or y.shape[1] != C or y.dtype.kind not in "fbiu":
+    def condition(self, y, rows: int | None = None) -> np.ndarray | Tensor:
+        """y as floats (B, C), labels as one-hot. Raises ValueError unless it is what the model is conditioned on."""
+        values, C, dtype = np.asarray(plain(y)), self.condition_dim, self.logvar.dtype
+        labels = values.ndim == 1 and values.dtype.kind in "iu"
+        if not labels and (values.ndim != 2 or values.shape[1] != C or values.dtype.kind not in "fbiu"):
             raise ValueError(f"y must be integer labels (batch,) below {C}, or numbers (batch, {C}), "
-                             f"not {y.dtype} of shape {y.shape}")
-        if not np.isfinite(y).all():
-            raise ValueError("y must be finite")
-        return y.astype(dtype, copy=False)
+                             f"not {values.dtype} of shape {values.shape}")
+        if rows not in (None, len(values)):
+            raise ValueError(f"there must be one y for each x or z: {len(values)} for {rows}")
+        if labels and values.size and not 0 <= values.min() <= values.max() < C:
+            raise ValueError(f"labels must be in [0, {C}), got {values.min()} to {values.max()}")
+        if labels:
+            return np.eye(C, dtype=dtype)[values]
+        if not np.isfinite(values := values.astype(dtype, copy=False)).all():
+            raise ValueError(f"y must be finite, in {dtype}")
+        return y if isinstance(y, Tensor) else values
 
     def _join(self, x, y):
-        y = self.condition(y)
-        if len(y) != len(x):
-            raise ValueError(f"there must be a y for each x: {len(y)} for {len(x)}")
-        return ops.concatenate([x, y], axis=1)
+        return ops.concatenate([x, self.condition(y, len(x))], axis=1)
 
     def describe(self):
-        return f"{type(self).__name__}({self.data_dim} given {self.condition_dim} -> {self.latent_dim}, {self.likelihood})"
+        sizes = f"{self.data_dim} given {self.condition_dim} -> {self.latent_dim}"
+        return f"{type(self).__name__}({sizes}, {self.likelihood})"
