@@ -20,7 +20,8 @@ rng = np.random.default_rng(args.seed)
 train, test, bounds = mnist("train"), mnist("test"), (0.97, 0.7, 1.0)
 digits, labels, shown = train.images, train.labels, slice(2000)
 if args.quick:
-    EPOCHS, COMPLETION, digits, labels, shown, bounds = 8, 1, digits[:10_000], labels[:10_000], slice(300), (0.6, 0, 0)
+    EPOCHS, COMPLETION, shown, bounds = 8, 1, slice(300), (0.6, 0, 0)
+    digits, labels = digits[:10_000], labels[:10_000]
 
 
 def trained(model, epochs, *data, **options):

@@ -243,3 +243,55 @@ def climb(traces: dict[str, list[float]], best: float, name: str) -> Figure:
     right.set(title=f"nats below {name}", xlabel="iteration")
     right.grid(alpha=0.3)
     return figure
+
+
+def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: int = 10) -> Figure:
+    """What becomes of the code z (d,) when one of its `latents`, a row each, goes from -2.5 to 2.5."""
+    rows = np.tile(z, (len(latents), steps, 1))
+    for row, j in zip(rows, latents):
+        row[:, j] = np.linspace(-2.5, 2.5, steps)
+    images = np.asarray(model.decode(rows.reshape(-1, len(z))).mean)
+    return image_grid(images, steps, "one latent a row, from −2.5 to 2.5", shape, labels=[f"z{j + 1}" for j in latents])
+
+
+def kl_per_latent(kl: dict[str, np.ndarray]) -> Figure:
+    """Nats that each latent uses, (d,), largest first, by model."""
+    figure = Figure((2.6 * len(kl), 2.8), layout="constrained")
+    for ax, (name, values) in zip(figure.subplots(1, len(kl), sharey=True, squeeze=False)[0], kl.items()):
+        ax.bar(range(1, len(values) + 1), np.sort(values)[::-1])
+        ax.set(title=f"{name}: {values.sum():.1f} nats", xlabel="latent, by KL")
+    figure.axes[0].set_ylabel("KL, nats")
+    return figure
+
+
+def tradeoff(points: dict[str, tuple]) -> Figure:
+    """Reconstruction against disentanglement: by model, two arrays (seeds,), drawn as means with standard errors."""
+    figure = Figure((6.5, 4.2), layout="constrained")
+    ax = figure.add_subplot(xlabel="E ln p(x | z), nats an image", ylabel="MIG, mutual information gap")
+    for i, (name, (recon, gap)) in enumerate(points.items()):
+        x, y = (np.mean(v) for v in (recon, gap))
+        dx, dy = (np.std(v, ddof=1) / len(v) ** 0.5 for v in (recon, gap))
+        ax.errorbar(x, y, dy, dx, "o", color=f"C{i}", capsize=3, label=name)
+        ax.plot(recon, gap, ".", color=f"C{i}", alpha=0.4)
+    ax.set_title("what β buys, and what it costs: means ± standard errors over seeds")
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    return figure
+
+
+def rate_distortion(models: dict[str, list], linear: list, curve: tuple) -> Figure:
+    """(R, D) of `models`, by label a list of points; and of `linear` ones, by β, over the analytic `curve` (R, D)."""
+    figure = Figure((10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, (name, found) in enumerate(models.items()):
+        left.plot(*np.transpose(found), "o", color=f"C{i}", label=name)
+    left.set(title="sprites, an MLP decoder: points of single runs")
+    right.plot(*curve, "k-", lw=1, label="reverse water-filling")
+    for i, (name, point) in enumerate(linear):
+        right.plot(*point, "o", color=f"C{i}", label=name)
+    right.set(title="sprites, a linear decoder with Gaussian noise")
+    for ax in (left, right):
+        ax.set(xlabel="rate R, nats", ylabel="distortion D, nats")
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False)
+    return figure

@@ -10,7 +10,8 @@ from demos.__main__ import listing
 
 from .ledger import ROOT
 
-DEMOS = {"cvae": ["completion.png", "samples.png", "styles.png"],
+DEMOS = {"beta_vae": ["kl_per_latent.png", "rate_distortion.png", "tradeoff.png", "traversals.png"],
+         "cvae": ["completion.png", "samples.png", "styles.png"],
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],

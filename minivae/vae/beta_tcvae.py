@@ -22,7 +22,7 @@ from autograd.fused import LOG_2PI
 from autograd.kernels import exp_and_log1p, kernel
 from autograd.primitive import op
 
-from .beta_vae import check_weight
+from ..checks import check_weight
 from .vae import VAE
 
 

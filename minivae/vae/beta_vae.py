@@ -12,9 +12,7 @@ covariance, and wᵢ the columns of the decoder f. β > 1 asks the code for econ
 with the factors that made them. Higgins et al., beta-VAE, ICLR 2017, for (1); Burgess et al., arXiv:1804.03599, for
 (2); Alemi et al., arXiv:1711.00464, for (3) and (4). `minivae.metrics.rate_distortion` measures R and D.
 """
-import math
-from numbers import Real
-
+from ..checks import check_count, check_weight
 from .vae import VAE
 
 
@@ -35,9 +33,7 @@ class AnnealedVAE(VAE):
     def __init__(self, data_dim: int, *, gamma: float = 1000.0, capacity: float = 25.0, steps: int = 100_000,
                  **options):
         self.gamma, self.capacity = check_weight(gamma, "gamma"), check_weight(capacity, "capacity")
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a positive whole number, not {steps!r}")
-        self.steps, self.target = steps, 0.0
+        self.steps, self.target = check_count(steps, "steps"), 0.0
         super().__init__(data_dim, **options)
 
     def on_step(self, t: int):
@@ -46,10 +42,3 @@ class AnnealedVAE(VAE):
 
     def penalty(self, q, z, kl):
         return self.gamma * abs(super().penalty(q, z, kl) - self.target)                   # (2)
-
-
-def check_weight(value, name: str) -> float:
-    """`value` as a float; ValueError unless it is a finite number >= 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
-    return float(value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autograd import ops
 
-from .beta_vae import check_weight
+from ..checks import check_weight
 from .vae import VAE
 
 

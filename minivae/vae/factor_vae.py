@@ -15,7 +15,7 @@ from autograd import no_grad, ops
 from autograd.nn import MLP
 from autograd.optim import Adam, Players
 
-from .beta_vae import check_weight
+from ..checks import check_weight
 from .vae import VAE
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from minivae.data import Batches, mnist, sprites
 
 from ..ledger import ROOT
+from . import family, peers
 from . import linear as linear_models
-from . import peers
 
 ROWS = []
 
@@ -222,11 +222,14 @@ def kills(rounds):
     row("runs killed 20 times that end in other weights", wrong, 0)
 
 
-def linear(rounds):
-    """The linear models, beside scikit-learn and the NumPy calls that they come down to."""
-    for bench in linear_models.BENCHES:
-        for figures in bench(rounds, medians):
-            row(*figures)
+def table(benches, doc):
+    """A bench that enters the rows which `benches` return."""
+    def run(rounds):
+        for bench in benches:
+            for figures in bench(rounds, medians):
+                row(*figures)
+    run.__doc__ = doc
+    return run
 
 
 def drawing(rounds):
@@ -236,23 +239,28 @@ def drawing(rounds):
     row("time to draw a sprite of 64 x 64, over 1/5,000 s", each * 5000, 1, f"{1 / each:,.0f} a second")
 
 
-BENCHES = {f.__name__: f for f in (step, small_step, chain, epochs, imports, compilation, memory, large_file, kills, linear, drawing)}
+BENCHES = {f.__name__: f for f in (step, small_step, chain, epochs, imports, compilation, memory, large_file, kills,
+                                   drawing)}
+BENCHES["linear"] = table(linear_models.BENCHES, "The linear models, beside scikit-learn and the NumPy calls they use.")
+BENCHES["variants"] = table([family.variants], "A step of each variant of the VAE, beside the VAE's.")
+SLOW = {f.__name__: table([f], f.__doc__) for f in (family.conditional, family.completion, family.untangling)}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"which (default: all): {', '.join(BENCHES)}")
+    parser.add_argument("names", nargs="*",
+                        help=f"which (default: all of {', '.join(BENCHES)}); and the slow {', '.join(SLOW)}")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each contender takes (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the table to this file, too")
     args = parser.parse_args()
     for name in args.names:
-        if name not in BENCHES:
-            parser.error(f"there is no bench {name!r}: choose from {', '.join(BENCHES)}")
+        if name not in BENCHES | SLOW:
+            parser.error(f"there is no bench {name!r}: choose from {', '.join(BENCHES | SLOW)}")
     if "OPENBLAS_CORETYPE" in os.environ:
         print(f"note: OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy's BLAS to that type's kernels")
     for name in args.names or BENCHES:
-        BENCHES[name](args.rounds)
+        (BENCHES | SLOW)[name](args.rounds)
     if args.json:
         args.json.write_text(json.dumps(ROWS, indent=1))
 

@@ -1,0 +1,121 @@
+"""The VAE's family in numbers: a step of each variant, what a label and a part of an image say, and what β untangles.
+
+Each takes the number of rounds and the `medians` of the report, and returns rows: what, value, target, detail. The
+slow ones, a quarter of an hour and three of them, run only when they are named.
+"""
+import contextlib
+import io
+import time
+
+import numpy as np
+
+from autograd import no_grad, optim
+from minivae.data import Batches, binarise, mnist, sprites
+from minivae.metrics import mig
+from minivae.metrics.classifier import digit_classifier
+from minivae.train import fit
+from minivae.vae import CVAE, DIPVAE, VAE, BetaTCVAE, BetaVAE, FactorVAE, FeedForward
+
+
+def variants(rounds, medians):
+    rng, N = np.random.default_rng(0), 60_000
+    x, y = (rng.random((128, 784)) < 0.13).astype(np.float32), rng.integers(0, 10, 128)
+    sizes = dict(latent_dim=20, hidden=(400,), rng=rng)
+    models = {"VAE": VAE(784, **sizes), "CVAE": CVAE(784, 10, **sizes), "BetaVAE": BetaVAE(784, **sizes),
+              "BetaTCVAE": BetaTCVAE(784, data_size=N, **sizes), "DIPVAE": DIPVAE(784, **sizes),
+              "FactorVAE": FactorVAE(784, **sizes)}
+
+    def stepper(model):
+        players = model.optimizer() if hasattr(model, "optimizer") else optim.Adam(model.parameters(), 1e-3)
+
+        def step():
+            for player, loss, _ in model.objectives((x, y) if isinstance(model, CVAE) else x, rng):
+                turn = players if player is None else players[player]
+                turn.zero_grad()
+                loss.backward()
+                turn.step()
+        return step
+    times = medians({name: stepper(model) for name, model in models.items()}, rounds)
+    return [(f"train step of {name} / the VAE's", times[name] / times["VAE"], 2.0 if name == "FactorVAE" else 1.15,
+             f"{times[name] * 1e3:.3g} / {times['VAE'] * 1e3:.3g} ms") for name in models if name != "VAE"]
+
+
+def trained(model, batches, epochs):
+    optimizer = optim.Adam(model.parameters(), optim.warmup_cosine(1e-3, 50, epochs * len(batches)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        fit(model, batches, epochs=epochs, optimizer=optimizer, rng=np.random.default_rng(1))
+    return model
+
+
+def conditional(rounds, medians):
+    """What the label brings, and whether samples are what was asked for: the demo's model and schedule."""
+    train, test, sizes = mnist("train"), mnist("test"), dict(latent_dim=4, hidden=(400, 400))
+    rng, x = np.random.default_rng(0), binarise(test.images, np.random.default_rng(1))
+    vae = trained(VAE(784, rng=rng, **sizes), Batches(train.images, 128, binarise=True), 10)
+    cvae = trained(CVAE(784, 10, prior_hidden=(100,), rng=rng, **sizes),
+                   Batches(train.images, 128, binarise=True, labels=train.labels), 10)
+    gain = cvae.log_likelihood(x, test.labels, 100, rng) - vae.log_likelihood(x, 100, rng)
+    wanted = np.arange(2000) % 10
+    wrong = np.mean(digit_classifier().predict(cvae.sample(wanted, rng)) != wanted)
+    return [("conditional samples read as another class", wrong, 0.03, "of 2,000"),
+            ("ln p(x) - ln p(x | y), nats a test digit", -gain.mean(), -0.7,
+             f"+- {gain.std() / 100:.2f}")]
+
+
+def completion(rounds, medians):
+    """-ELBO of the quadrants that are not given, as Sohn et al. have it: scored once, where validation was best."""
+    corner, half = np.arange(784).reshape(28, 28), np.arange(28) < 14
+    quadrants, rows = [corner[~half][:, half], corner[half][:, half], corner[half][:, ~half]], []
+    for n, target, baseline_target in ((1, 71.8, 100.4), (2, 51.0, 61.9), (3, 24.2, 25.4)):
+        seen = np.concatenate([part.ravel() for part in quadrants[:n]])
+        rest = np.setdiff1d(np.arange(784), seen)
+        fitted, held, test = (tuple(np.ascontiguousarray(mnist(split).images.reshape(-1, 784)[:, part] / np.float32(255))
+                                    for part in (rest, seen)) for split in ("fit", "validation", "test"))
+        rng = np.random.default_rng(0)
+        cvae = CVAE(len(rest), len(seen), 200, (500, 500), prior_hidden=(500, 500), rng=rng)
+        plain = FeedForward(len(rest), len(seen), (500, 500), rng=rng)
+        found = [early_stopped(model, fitted, held, test) for model in (cvae, plain)]
+        rows.append((f"{n} of 4 quadrants given: -ELBO of the rest, test digits", found[0], target,
+                     f"nats; without latents {found[1]:.1f}, published {baseline_target}"))
+    return rows
+
+
+def early_stopped(model, fitted, held, test, patience=3, most=40):
+    """The test loss at the epoch whose validation loss is least; Adam at 1e-3."""
+    batches, rng, best = Batches(fitted[0], 128, labels=fitted[1]), np.random.default_rng(1), (np.inf, None, 0)
+    optimizer = optim.Adam(model.parameters(), 1e-3)
+
+    @no_grad()
+    def loss(data):
+        parts = [(data[0][i:i + 1000], data[1][i:i + 1000]) for i in range(0, len(data[0]), 1000)]
+        return np.mean([model.loss(part, np.random.default_rng(i))[0].item() for i, part in enumerate(parts)])
+    for epoch in range(most):
+        with contextlib.redirect_stdout(io.StringIO()):
+            fit(model, batches, epochs=1, optimizer=optimizer, rng=rng)
+        now = loss(held)
+        if now < best[0]:
+            best = now, model.state(), epoch
+        if epoch - best[2] >= patience:
+            break
+    model.load_state(best[1])
+    return loss(test)
+
+
+def untangling(rounds, medians, seconds=180, seeds=5):
+    """The mutual information gap of three models on sprites, `seconds` of training each."""
+    data = sprites(32, orientations=1, xs=16, ys=16)
+    x, factors, gaps = data[:].reshape(len(data), -1) / np.float32(255), data.factors(slice(None)), {}
+    for name, (cls, options) in {"beta-TCVAE, 6": (BetaTCVAE, {"beta": 6.0, "data_size": len(data)}),
+                                 "beta-VAE, 4": (BetaVAE, {"beta": 4.0}), "VAE": (VAE, {})}.items():
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            model = cls(1024, latent_dim=10, hidden=(400, 400), rng=rng, **options)
+            batches, optimizer = Batches(x, 128), optim.Adam(model.parameters(), 2e-3)
+            end = time.perf_counter() + seconds
+            with contextlib.redirect_stdout(io.StringIO()):
+                while time.perf_counter() < end:
+                    fit(model, batches, epochs=1, optimizer=optimizer, rng=rng)
+            gaps.setdefault(name, []).append(mig(model.encode(x).sample(rng), factors))
+    report = {name: (np.mean(v), np.std(v, ddof=1) / len(v) ** 0.5) for name, v in gaps.items()}
+    detail = "; ".join(f"{name}: {mean:.3f} +- {error:.3f}" for name, (mean, error) in report.items())
+    return [("1 - MIG of beta-TCVAE on sprites", 1 - report["beta-TCVAE, 6"][0], 0.7, detail)]
