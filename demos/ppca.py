@@ -22,18 +22,18 @@ X, X_test = train.images[:DIGITS].reshape(DIGITS, -1) / 255, test.images[:1000].
 # %% As the noise vanishes, the posterior mean of z becomes the PCA projection
 points = rng.standard_normal((150, 1)) @ [[1.2, 0.8]] + 0.8 * rng.standard_normal((150, 2))
 model, pca = PPCA(1).fit(points), PCA(1).fit(points)
-variance, noises = np.square(model.W_).sum() + model.noise_variance_, model.noise_variance_ * 0.1 ** np.arange(8)
+variance, noises = np.square(model.W_).sum() + model.noise_variance_, model.noise_variance_ * 0.2 ** np.arange(11)
 axis, target, shown = model.components_.T, pca.inverse_transform(pca.transform(points)), {}
 for noise in noises:
     model.W_, model.noise_variance_ = axis * np.sqrt(variance - noise), noise              # the best W for this noise
     shown[noise] = model.inverse_transform(model.transform(points))
 distance = [np.abs(projected - target).max() for projected in shown.values()]
-figures = {"noise_vanishes": plots.noise_vanishes(points, shown, distance)}
+figures = {"noise_vanishes": plots.noise_vanishes(points, target, shown, distance)}
 
 # %% EM climbs to the likelihood of the closed form
 best = PPCA(10).fit(X).score(X)
 climbs = {name: PPCA(10, method="em", expand=expand, rng=rng, tol=1e-4).fit(X).loglik_trace_
-          for name, expand in (("EM, 1999", False), ("EM, another start", False), ("EM, expanded", True))}
+          for name, expand in (("EM, 1999", False), ("EM, 1999, another start", False), ("EM, expanded", True))}
 short = best - min(trace[-1] for trace in climbs.values())
 print(f"closed form: ln p = {best:.3f} nats a digit; EM ends at most {short:.1e} below, after "
       f"{', '.join(str(len(trace) - 1) for trace in climbs.values())} steps")
@@ -56,10 +56,8 @@ figures["completed"] = plots.image_grid(np.concatenate([x[:14] for x in rows.val
 mixture = MixturePPCA(CLUSTERS, 10, rng=rng, tol=0.2).fit(X)
 one = PPCA(10).fit(X)
 gain = mixture.score(X_test) - one.score(X_test)
-images = np.concatenate([mu + np.outer([0, -2, 2, 0, 0], W[:, 0]) + np.outer([0, 0, 0, -2, 2], W[:, 1])
-                         for mu, W in zip(mixture.means_, mixture.W_)])
 print(f"mixture of {CLUSTERS}: {gain:.1f} nats a test digit more than one PPCA of as many dimensions")
-figures["mixture"] = plots.image_grid(images.clip(0, 1), 10, title="two a row: mean, ∓ 2σ along w₁, ∓ 2σ along w₂")
+figures["mixture"] = plots.mixture_of_planes(mixture.means_, mixture.W_)
 
 for name, figure in figures.items():
     print("wrote", plots.save(figure, args.out / f"{name}.png"))

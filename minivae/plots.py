@@ -129,6 +129,7 @@ def elbo_and_gap(at: np.ndarray, elbo: np.ndarray, log_evidence: float, z: np.nd
     """
     figure = Figure((8.5, 5), layout="constrained")
     top, ax = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    top.tick_params(labelbottom=True)
     top.fill_between(z, posterior, color="0.8", label="p(z | x)")
     floor = elbo.min()
     ax.fill_between(at, floor, elbo, color="C0", alpha=0.6, lw=0, label="ELBO(q), its floor arbitrary")
@@ -152,8 +153,8 @@ def forward_and_reverse(panels: dict[str, tuple], reach: float) -> Figure:
         axis = np.linspace(-reach, reach, len(density))
         ax.contourf(axis, axis, density.T, levels=np.linspace(0.04, 1, 9) * density.max(), cmap="Greys", alpha=0.7)
         for i, (label, (mean, cov)) in enumerate(fits.items()):
-            ax.plot(*_ellipse(mean, cov), color=f"C{i}", lw=2, label=label)
-            ax.plot(*mean, "+", color=f"C{i}", mew=2)
+            ax.plot(*_ellipse(mean, cov), color=f"C{i}", lw=2, label=f"{label}, at 2σ")
+            ax.plot(*mean, "+x"[i % 2], color=f"C{i}", mew=2)
         ax.set(title=title, xlabel="z₁", ylabel="z₂", aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
     figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(fits))
     return figure
@@ -173,7 +174,7 @@ def gradient_variance(mu: np.ndarray, theory: dict, some: np.ndarray, measured: 
     for i, (where, values) in enumerate(bars.items()):
         places = np.arange(len(values)) + (i - (len(bars) - 1) / 2) * width
         drawn = right.bar(places, values.values(), width, label=where, color=("0.75", "0.35")[i % 2])
-        right.bar_label(drawn, fmt="{:.2g}", fontsize="small")
+        right.bar_label(drawn, [f"$10^{{{np.log10(v):.1f}}}$" for v in values.values()], fontsize="small")
     right.set(yscale="log", ylabel="variance, summed over the weights", title="ELBO of logistic regression on digits")
     right.set_xticks(range(len(values)), values)
     right.margins(y=0.12)
@@ -210,17 +211,19 @@ def _ellipse(mean, cov, sigma=2):
     return np.asarray(mean)[:, None] + sigma * np.linalg.cholesky(cov) @ [np.cos(angle), np.sin(angle)]
 
 
-def noise_vanishes(points: np.ndarray, shown: dict[float, np.ndarray], distance: list[float]) -> Figure:
-    """Points (N, 2) and, for three of the noise variances, where PPCA puts them; last, how far that is from PCA's."""
+def noise_vanishes(points: np.ndarray, target: np.ndarray, shown: dict[float, np.ndarray],
+                   distance: list[float]) -> Figure:
+    """Points (N, 2), and for three noise variances where PPCA puts them, against PCA's `target`; last, how far off."""
     figure = Figure((12, 3.2), layout="constrained")
     *axes, last = figure.subplots(1, 4)
     for ax, (noise, projected) in zip(axes, shown.items()):
         ax.add_collection(LineCollection(np.stack([points, projected], axis=1), color="0.8", lw=0.7, zorder=0))
         ax.plot(*points.T, ".", color="0.6", ms=3, label="x")
+        ax.plot(*target.T, "o", color="C0", ms=5, mfc="none", mew=0.6, alpha=0.6, label="PCA")
         ax.plot(*projected.T, ".", color="C1", ms=3, label="W E[z | x] + μ")
         ax.set(title=f"s² = {noise:.2g}", xticks=[], yticks=[])
         ax.set_aspect("equal", adjustable="datalim")
-    axes[0].legend(frameon=False, markerscale=3, loc="upper left")
+    axes[0].legend(frameon=False, markerscale=1.5, loc="upper left", fontsize="small")
     last.loglog(list(shown), distance, "o-", ms=4)
     last.set(xlabel="s²", title="largest distance from PCA")
     last.invert_xaxis()
@@ -232,9 +235,9 @@ def climb(traces: dict[str, list[float]], best: float, name: str) -> Figure:
     """Likelihoods by iteration of EM, by title, and how far each is below the `best`, which is called `name`."""
     figure = Figure((8.5, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for label, trace in traces.items():
-        left.plot(trace, label=label)
-        right.semilogy(np.maximum(best - np.array(trace), 1e-12))
+    for (label, trace), dash in zip(traces.items(), ("-", "--", "-", "--")):
+        left.plot(trace, dash, label=label)
+        right.semilogy(np.maximum(best - np.array(trace), 1e-12), dash)
     left.axhline(best, color="k", ls="--", lw=1, label=name)
     longest = max(traces.values(), key=len)
     low = longest[len(longest) // 40]                              # the first steps, hundreds of nats, are on the right
@@ -242,6 +245,19 @@ def climb(traces: dict[str, list[float]], best: float, name: str) -> Figure:
     left.legend(frameon=False, loc="lower right")
     right.set(title=f"nats below {name}", xlabel="iteration")
     right.grid(alpha=0.3)
+    return figure
+
+
+def mixture_of_planes(means: np.ndarray, W: np.ndarray, shape: tuple = (28, 28)) -> Figure:
+    """A row for each component: its mean (K, D), and one σ to either side along two of its directions W (K, D, q)."""
+    figure = Figure((5.2, 0.82 * len(means)), layout="constrained")
+    headings = ["mean", "− w₁", "+ w₁", "− w₂", "+ w₂"]
+    for k, row in enumerate(figure.subplots(len(means), 5, squeeze=False)):
+        steps = means[k] + np.outer([0, -1, 1, 0, 0], W[k, :, 0]) + np.outer([0, 0, 0, -1, 1], W[k, :, 1])
+        for ax, image, heading in zip(row, steps, headings):
+            ax.imshow(image.reshape(shape), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            ax.set(xticks=[], yticks=[], title=heading if k == 0 else "")
+            ax.spines[:].set_visible(False)
     return figure
 
 
