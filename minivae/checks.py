@@ -5,10 +5,11 @@ from numbers import Real
 import numpy as np
 
 
-def check_count(value, name: str, most: int | None = None, why: str = "") -> int:
-    """`value` as an int in 1..most."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, not {value!r}")
+def check_count(value, name: str, most: int | None = None, why: str = "", least: int = 1) -> int:
+    """`value` as an int in least..most."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer >= {least}"
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
     if most is not None and value > most:
         raise ValueError(f"{name} must be at most {most}{why}, not {value}")
     return int(value)
@@ -26,3 +27,32 @@ def check_weight(value, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number >= 0, not {value!r}")
     return float(value)
+
+
+def check_number(value, name: str) -> float:
+    """`value` as a float; it can be infinite."""
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def positive(value, name: str, below: float = math.inf) -> float:
+    """`value` as a float, > 0 and < `below`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < below:
+        wanted = "> 0" if below == math.inf else f"in (0, {below:g})"
+        raise ValueError(f"{name} must be a number {wanted}, not {value!r}")
+    return float(value)
+
+
+def finite(value, name: str, shape: tuple) -> np.ndarray:
+    """`value` as an array of floats, finite and of that shape, in which None is any length."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be made of real numbers, not {value!r}")
+    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    if array.ndim != len(shape) or 0 in array.shape or any(n not in (None, m) for n, m in zip(shape, array.shape)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
+        raise ValueError(f"{name} must have shape ({wanted}), not {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, and holds {array[~np.isfinite(array)][0]}")
+    return array

@@ -275,7 +275,7 @@ def kl_per_latent(kl: dict[str, np.ndarray]) -> Figure:
     figure = Figure((2.6 * len(kl), 2.8), layout="constrained")
     for ax, (name, values) in zip(figure.subplots(1, len(kl), sharey=True, squeeze=False)[0], kl.items()):
         ax.bar(range(1, len(values) + 1), np.sort(values)[::-1])
-        ax.set(title=f"{name}: {values.sum():.1f} nats", xlabel="latent, by KL")
+        ax.set(title=f"{name}: {values.sum():.1f} nats", xlabel="latent, by KL", xticks=[1, len(values)])
     figure.axes[0].set_ylabel("KL, nats")
     return figure
 

@@ -20,8 +20,9 @@ from autograd.nn import check_rng
 from autograd.optim import Adam
 from autograd.tensor import plain
 
+from ..checks import check_choice, check_count, positive
 from ..distributions import Normal
-from .transforms import check_density, check_finite, check_whole, value_and_gradient
+from .transforms import check_density, check_finite, value_and_gradient
 
 ESTIMATORS = ("score", "baseline", "control-variate", "pathwise")
 
@@ -90,7 +91,7 @@ def bbvi(log_joint: Callable, dim: int, *, rng: np.random.Generator, estimator: 
 
     `samples` draws a step, of which `estimator` makes the gradient; `lr` is the first step of Adam.
     """
-    check_whole("dim", dim)
+    check_count(dim, "dim")
     def estimate(q):
         values, g = elbo_gradients(log_joint, *q, samples=samples, rng=rng, estimator=estimator, blanket=blanket)
         return values.mean(), [g.mean(axis=0)]
@@ -106,9 +107,8 @@ def ascend(estimate: Callable, params: list[np.ndarray], steps: int, lr: float,
     in one iterate averages out (Polyak and Juditsky 1992). Adam's second moment forgets within 20 steps, not 1000: the
     gradients of a q far wider than p are so large that remembering them would all but stop it on the way.
     """
-    check_whole("steps", steps)
-    if not 0 < lr < np.inf:
-        raise ValueError(f"lr must be a positive number, not {lr}")
+    check_count(steps, "steps")
+    positive(lr, "lr")
     tensors = [Tensor(p, requires_grad=True) for p in params]
     optimizer = Adam(tensors, lambda t: lr / (1 + t / 100) ** 0.5, betas=(0.9, 0.95))
     means, trace, half = [np.zeros_like(p) for p in params], np.empty(steps), steps // 2
@@ -129,9 +129,8 @@ def _check(mu, logvar, samples, estimator, blanket):
     mu, logvar = np.asarray(plain(mu)), np.asarray(plain(logvar))
     if mu.ndim != 1 or mu.shape != logvar.shape or not (np.isfinite(mu) & np.isfinite(logvar)).all():
         raise ValueError(f"mu and logvar must be finite vectors of one length, not {mu!r} and {logvar!r}")
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator is one of {', '.join(ESTIMATORS)}, not {estimator!r}")
-    check_whole("samples", samples, least=2 if estimator in ("baseline", "control-variate") else 1)
+    check_choice(estimator, "estimator", ESTIMATORS)
+    check_count(samples, "samples", least=2 if estimator in ("baseline", "control-variate") else 1)
     dtype = np.result_type(mu, logvar, np.float32)
     if blanket is not None:
         blanket = np.asarray(blanket, dtype)

@@ -30,7 +30,8 @@ from autograd import ops
 from autograd.fused import LOG_2PI
 from autograd.nn import check_rng
 
-from .elbo import cholesky, finite, positive
+from ..checks import check_count, finite, positive
+from .elbo import cholesky
 
 
 class MeanField(NamedTuple):
@@ -75,15 +76,18 @@ class NormalGamma(NamedTuple):
 
     def posterior(self, x: np.ndarray) -> "NormalGamma":
         """p(μ, τ | x), exactly, for x (N,)."""
-        x = finite(x, "x", (None,))
+        x, (m, lam, a, b) = finite(x, "x", (None,)), self.checked()
         n, mean = len(x), np.mean(x)
-        spread = np.sum((x - mean) ** 2) + self.lam * n / (self.lam + n) * (mean - self.m) ** 2
-        return NormalGamma((self.lam * self.m + n * mean) / (self.lam + n), self.lam + n, self.a + n / 2,
-                           self.b + spread / 2)
+        spread = np.sum((x - mean) ** 2) + lam * n / (lam + n) * (mean - m) ** 2
+        return NormalGamma((lam * m + n * mean) / (lam + n), lam + n, a + n / 2, b + spread / 2)
 
     def log_evidence(self, x: np.ndarray) -> float:
         """ln p(x), nats, for x (N,)."""
-        return float(self._log_mass() - self.posterior(x)._log_mass() - len(x) * LOG_2PI / 2)
+        return float(self.checked()._log_mass() - self.posterior(x)._log_mass() - len(x) * LOG_2PI / 2)
+
+    def checked(self) -> "NormalGamma":
+        """self in floats; ValueError unless m is finite and the others are positive."""
+        return NormalGamma(float(finite(self.m, "m", ())), *map(positive, self[1:], self._fields[1:]))
 
     def _log_mass(self):
         return 0.5 * math.log(self.lam) + self.a * math.log(self.b) - gammaln(self.a)
@@ -102,8 +106,7 @@ def cavi_normal_gamma(x: np.ndarray, prior: NormalGamma = NormalGamma(), max_ite
                       tol: float = 1e-12) -> NormalGammaFactors:
     """q(μ) q(τ) for a Gaussian of unknown mean and precision, from x (N,); stops when a sweep gains <= `tol` nats."""
     x = finite(x, "x", (None,)).astype(np.float64)
-    m0, lam0, a0, b0 = finite(prior.m, "m", ()), *[positive(getattr(prior, name), name) for name in ("lam", "a", "b")]
-    q = [m0, lam0, a0, b0]
+    m0, lam0, a0, b0 = q = [*prior.checked()]
 
     def sweep():
         m, lam, a, b = q
@@ -219,10 +222,8 @@ def cavi_gaussian_mixture(X: np.ndarray, n_components: int, alpha0: float = 1e-2
     n_components > N, if a prior is not one, and if X has a singular covariance and no W0 says how wide a component is.
     """
     check_rng(rng)
-    data, K = finite(X, "X", (None, None)), n_components
-    X, N = data.astype(np.float64), len(data)
-    if not isinstance(K, (int, np.integer)) or not 1 <= K <= N:
-        raise ValueError(f"n_components must be a whole number from 1 to {N}, the rows of X, not {K!r}")
+    data = finite(X, "X", (None, None))
+    X, K = data.astype(np.float64), check_count(n_components, "n_components", len(data), ", the rows of X")
     alpha0, prior = positive(alpha0, "alpha0"), _prior(X, K, positive(beta0, "beta0"), m0, W0, nu0)
     r = _plus_plus(X @ np.linalg.cholesky(np.linalg.inv(prior.inv_W[0])), K, rng)
     alpha, q = None, None
@@ -233,7 +234,7 @@ def cavi_gaussian_mixture(X: np.ndarray, n_components: int, alpha0: float = 1e-2
         r = softmax(log_rho(X, alpha, q), axis=1)                                          # (4)
 
     sweep()
-    trace = _climb(sweep, lambda: mixture_elbo(X, r, alpha, q, alpha0, prior), max_iter, N * tol)
+    trace = _climb(sweep, lambda: mixture_elbo(X, r, alpha, q, alpha0, prior), max_iter, tol, len(X))
     return BayesianMixture(*[a.astype(data.dtype) for a in (r, alpha)],
                            NormalWishart(*[a.astype(data.dtype) for a in q]), trace)
 
@@ -286,10 +287,10 @@ def _plus_plus(X, K, rng):
     return np.eye(K)[labels]
 
 
-def _climb(sweep, elbo, max_iter, tol):
-    """Sweep until that gains no more than `tol` nats; the ELBO at the start and after each sweep."""
-    if not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
-        raise ValueError(f"max_iter must be a positive whole number, not {max_iter!r}")
+def _climb(sweep, elbo, max_iter, tol, examples=1):
+    """Sweep until that gains no more than `tol` nats an example; the ELBO at the start and after each sweep."""
+    check_count(max_iter, "max_iter")
+    tol = examples * float(finite(tol, "tol", ()))
     trace = [float(elbo())]
     for _ in range(max_iter):
         sweep()                                                                            # (1)

@@ -24,6 +24,8 @@ from scipy.special import logsumexp
 from autograd import grad, hvp, ops, value_and_grad
 from autograd.fused import LOG_2PI
 
+from ..checks import finite, positive
+
 
 class Terms(NamedTuple):
     """The three terms of (1), in nats: log_evidence = elbo + gap, and gap = KL(q ‖ p(z | x)) >= 0."""
@@ -42,6 +44,9 @@ class Gaussian:
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """ln N(z; mean, cov), (...), for z (..., d)."""
+        z = np.asarray(z)
+        if z.shape[-1:] != self.mean.shape:
+            raise ValueError(f"z must have shape (..., {len(self.mean)}), not {z.shape}")
         e = solve_triangular(self.root, (z - self.mean).reshape(-1, len(self.mean)).T, lower=True)
         return -0.5 * (np.sum(e * e, axis=0).reshape(z.shape[:-1]) + len(self.mean) * LOG_2PI) - self._log_volume
 
@@ -169,25 +174,6 @@ def _log_density(values, z):
     if np.isnan(values).any() or values.max() in (math.inf, -math.inf):
         raise ValueError(f"log densities must be below inf, and one of them finite; their maximum is {values.max()}")
     return values
-
-
-def finite(value, name: str, shape: tuple) -> np.ndarray:
-    """`value` as an array of floats; ValueError unless it is finite and of that shape, in which None is any length."""
-    array = np.asarray(value)
-    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    if array.ndim != len(shape) or 0 in array.shape or any(n not in (None, m) for n, m in zip(shape, array.shape)):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
-        raise ValueError(f"{name} must have shape ({wanted}), not {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, and holds {array[~np.isfinite(array)][0]}")
-    return array
-
-
-def positive(value: float, name: str) -> float:
-    """`value`; ValueError unless it is a finite number > 0."""
-    if np.ndim(value) != 0 or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a number > 0, not {value!r}")
-    return float(value)
 
 
 def cholesky(matrix: np.ndarray, name: str) -> np.ndarray:

@@ -20,7 +20,8 @@ from autograd import no_grad
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
-from .transforms import Space, check_finite, check_whole, value_and_gradient
+from ..checks import check_count, positive
+from .transforms import Space, check_finite, value_and_gradient
 
 
 class HMC(NamedTuple):
@@ -55,9 +56,8 @@ def hmc(log_joint: Callable, parameters: int | dict, *, rng: np.random.Generator
     """
     check_rng(rng)
     for name, n, least in ("draws", draws, 1), ("warmup", warmup, 2), ("chains", chains, 1), ("leaps", leaps, 1):
-        check_whole(name, n, least)
-    if not 0 < accept < 1:
-        raise ValueError(f"accept must be in (0, 1), not {accept}")
+        check_count(n, name, least=least)
+    positive(accept, "accept", below=1)
     space = Space(parameters)
     z = rng.standard_normal((chains, space.dim)) if start is None else space.unconstrain(start)
     if z.shape != (chains, space.dim):
@@ -127,7 +127,8 @@ class DualAveraging:
 
 def effective_sample_size(x: np.ndarray) -> np.ndarray:
     """How many independent draws would give means as exact as those of x (n, C, ...), for each quantity (...)."""
-    n, chains = _check(x)
+    x = _check(x)
+    n, chains = x.shape[:2]
     centred = x - x.mean(axis=0)
     power = np.abs(fft.rfft(centred, 2 * n, axis=0)) ** 2
     covariance = fft.irfft(power, 2 * n, axis=0)[:n].mean(axis=1) / n
@@ -141,7 +142,8 @@ def effective_sample_size(x: np.ndarray) -> np.ndarray:
 
 def split_rhat(x: np.ndarray) -> np.ndarray:
     """R̂ of x (n, C, ...), n >= 4, for each quantity (...): near 1 if the halves of all chains saw the same."""
-    half = _check(x)[0] // 2
+    x = _check(x)
+    half = len(x) // 2
     within, total = _variances(np.concatenate([x[:half], x[-half:]], axis=1))
     return np.sqrt(total / within)                                                         # (4)
 
@@ -155,8 +157,9 @@ def _variances(x):
 
 
 def _check(x):
+    x = np.asarray(x)
     if x.ndim < 2 or len(x) < 4:
         raise ValueError(f"draws must be (n, chains, ...) with n >= 4, not {x.shape}")
     if not np.isfinite(x).all() or not np.all(x.var(axis=0).mean(axis=0) > 0):
         raise ValueError("draws must be finite, and vary within the chains")
-    return x.shape[:2]
+    return x

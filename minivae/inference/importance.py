@@ -22,8 +22,8 @@ from autograd import Tensor, no_grad, ops
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
+from ..checks import check_choice, check_count, check_weight
 from ..distributions import Normal
-from ..checks import check_count
 
 ESTIMATORS = ("iwae", "stl", "dreg")
 BLOCK = 2 ** 14                              # numbers that `snr` works on at once
@@ -49,8 +49,7 @@ def log_weights(log_joint: Callable, q: Normal, k: int, rng: np.random.Generator
     `importance_bound` of them has the derivative that `estimator` names, "iwae", "stl" or "dreg"; dreg calls log_joint
     twice. Raises ValueError for another estimator, k < 1, and a log_joint that gives another shape.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator is one of {', '.join(ESTIMATORS)}, not {estimator!r}")
+    check_choice(estimator, "estimator", ESTIMATORS)
     check_count(k, "k")
     check_rng(rng)
     z = Normal(ops.broadcast_to(q.mu, (k, *q.shape)), q.logvar).rsample(rng)
@@ -113,8 +112,9 @@ def snr(ks: Sequence[int], rng: np.random.Generator, *, estimator: str = "iwae",
     """
     for count, name in [(dim, "dim"), *((k, "k") for k in ks)]:
         check_count(count, name)
-    if draws < 2:
-        raise ValueError(f"a deviation needs at least 2 draws, not {draws}")
+    check_count(draws, "draws", least=2)                           # of one, there is no deviation
+    check_weight(perturbation, "perturbation")
+    check_rng(rng)
     mu = rng.standard_normal(dim)
     x = mu + math.sqrt(2) * rng.standard_normal(dim)
     mu, A, b = (v + perturbation * rng.standard_normal(v.shape) for v in (mu, np.eye(dim) / 2, mu / 2))

@@ -53,6 +53,7 @@ def psis(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     k, sigma = fit_tail(excess)
     k = (m * k + 10 * 0.5) / (m + 10)                                                      # (3)
     p = (np.arange(1, m + 1) - 0.5) / m
-    quantile = sigma * (np.expm1(-k * np.log1p(-p)) / k if k else -np.log1p(-p))
+    with np.errstate(over="ignore"):                               # of a k in the hundreds: (4) stops at the largest
+        quantile = sigma * (np.expm1(-k * np.log1p(-p)) / k if k else -np.log1p(-p))
     log_w[tail] = top + np.minimum(np.log(threshold + quantile), 0)                        # (4)
     return log_w, k

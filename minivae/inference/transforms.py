@@ -19,6 +19,8 @@ import numpy as np
 from autograd import Tensor, grad, ops
 from autograd.tensor import plain
 
+from ..checks import check_choice, check_count
+
 
 class Transform(NamedTuple):
     """From R to where a parameter lives: ζ -> (θ, ln |∂θ/∂ζ|, to be summed); back from θ; and which θ there are."""
@@ -69,33 +71,28 @@ class Space:
     """
 
     def __init__(self, parameters: int | dict):
-        named = isinstance(parameters, dict)
-        if not parameters or not named and (isinstance(parameters, bool) or not isinstance(parameters, int)):
-            raise ValueError("parameters are a positive number of them, or a dict of names and shapes, "
-                             f"not {parameters!r}")
-        self.named, self.parts, self.dim = named, {}, 0
-        for name, given in (parameters if named else {"z": parameters}).items():
+        self.named, self.parts, self.dim = isinstance(parameters, dict), {}, 0
+        if not (self.named and parameters):
+            parameters = {"z": check_count(parameters, "parameters, unless a dict of some,")}
+        for name, given in parameters.items():
             given = ((), given) if isinstance(given, str) else given
             shape, kind = given if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], str) \
                 else (given, "real")
             shape = shape if isinstance(shape, tuple) else (shape,)
-            if kind not in TRANSFORMS:
-                raise ValueError(f"{name}: the transform is one of {', '.join(TRANSFORMS)}, not {kind!r}")
-            if not all(type(n) is int and n > 0 for n in shape):
-                raise ValueError(f"{name}: a shape is positive whole numbers, not {shape}")
-            free = shape
+            shape = free = tuple(check_count(n, f"each length in the shape of {name}") for n in shape)
+            check_choice(kind, f"the transform of {name}", tuple(TRANSFORMS))
             if kind == "simplex":
                 if not shape or shape[-1] < 2:
                     raise ValueError(f"{name}: a simplex needs a last axis of at least 2, not shape {shape}")
                 free = (*shape[:-1], shape[-1] - 1)
             start, self.dim = self.dim, self.dim + math.prod(free)
-            self.parts[name] = shape, free, slice(start, self.dim), TRANSFORMS[kind]
+            self.parts[name] = shape, free, slice(start, self.dim), kind
 
     def constrain(self, z):
         """(θ, ln |det| (...)) of ζ (..., d), an array or Tensor: θ is one like it, or a dict of them (..., *shape)."""
         theta, log_det = {}, 0.0
-        for name, (_, free, place, transform) in self.parts.items():
-            theta[name], terms = transform.forward(z[..., place].reshape(*z.shape[:-1], *free))
+        for name, (_, free, place, kind) in self.parts.items():
+            theta[name], terms = TRANSFORMS[kind].forward(z[..., place].reshape(*z.shape[:-1], *free))
             log_det = log_det + ops.sum(terms.reshape(*z.shape[:-1], -1), axis=-1)
         return theta if self.named else theta["z"], log_det
 
@@ -105,8 +102,8 @@ class Space:
         if not isinstance(theta, dict) or set(theta) != set(self.parts):
             raise ValueError(f"needs a dict of {', '.join(self.parts)}, not {theta!r}")
         parts = []
-        for name, (shape, _, _, transform) in self.parts.items():
-            x = np.asarray(plain(theta[name]), np.float64)
+        for name, (shape, _, _, kind) in self.parts.items():
+            transform, x = TRANSFORMS[kind], np.asarray(plain(theta[name]), np.float64)
             batch = x.shape[:x.ndim - len(shape)]
             if x.shape != (*batch, *shape):
                 raise ValueError(f"{name} has shape {x.shape}, which does not end in {shape}")
@@ -144,11 +141,6 @@ def check_finite(log_p: np.ndarray, z: np.ndarray, where: str):
     if len(bad):
         raise ValueError(f"log_joint is {log_p[tuple(bad[0])]} {where}, z = {z[bad[0][0]]}: it must be finite on all "
                          f"of R^d; a parameter with a constraint needs a transform ({', '.join(TRANSFORMS)})")
-
-
-def check_whole(name: str, value, least: int = 1):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
 
 
 def value_and_gradient(log_density: Callable, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

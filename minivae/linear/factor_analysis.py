@@ -21,9 +21,10 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, inv, solve_triangular
 
 from autograd.fused import LOG_2PI
+from autograd.nn import check_rng
 
-from ..checks import check_count
-from .estimator import EM, check_matrix
+from ..checks import check_count, check_number
+from .estimator import EM, all_or_nothing, check_matrix
 from .pca import check_components, check_width, upright
 
 FLOOR = 1e-6                                 # the least Ψᵢ, as a share of the variance of feature i
@@ -45,11 +46,16 @@ class FactorAnalysis(EM):
 
     def __init__(self, n_components: int, rng: np.random.Generator | None = None, tol: float = 1e-6,
                  max_iter: int = 1000):
-        self.n_components, self.rng, self.tol, self.max_iter = n_components, rng, tol, max_iter
+        self.n_components, self.rng = n_components, rng
+        self.tol, self.max_iter = check_number(tol, "tol"), check_count(max_iter, "max_iter")
+        if rng is not None:
+            check_rng(rng)
 
+    @all_or_nothing
     def fit(self, X: np.ndarray, y=None) -> "FactorAnalysis":
         """Raises ValueError for a single row, and for q > min(N, D)."""
-        X = check_matrix(X).astype(np.float64, copy=False)
+        dtype = (X := check_matrix(X)).dtype
+        X = X.astype(np.float64, copy=False)
         (n, d), q = X.shape, check_components(self.n_components, X)
         constant = np.ptp(X, axis=0) == 0
         self.mean_ = np.where(constant, X[0], X.mean(axis=0))      # equal numbers can have another mean, by rounding
@@ -59,12 +65,16 @@ class FactorAnalysis(EM):
         if self.rng is not None:
             start = _variance(S) * self.rng.random(d)
         elif n >= d:
-            ridge = np.where(constant, 1, 0.01 * _variance(S))     # S can be singular
-            start = (1 - q / (2 * d)) / np.diag(inv(S + np.diag(ridge)))
+            variance = np.where(constant, 1, _variance(S))
+            R = S / np.sqrt(np.outer(variance, variance))          # in units that do not matter: the correlations
+            ridge = np.where(constant, 1, 0.01)                    # which can be singular
+            start = (1 - q / (2 * d)) * variance / np.diag(inv(R + np.diag(ridge)))
         else:
             start = _variance(S) / 2
         self._maximise(S, start)
-        return self._climb(S)
+        self._climb(S)
+        self.mean_ = self.mean_.astype(dtype)
+        return self
 
     def _expect(self, S):
         residual = _variance(S) - np.sum(self.W_ ** 2, axis=1)                             # (3)
@@ -106,8 +116,10 @@ class FactorAnalysis(EM):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n draws of x, (n, D)."""
+        check_rng(rng)
         z, eps = (rng.standard_normal((check_count(n, "n"), k)) for k in self.components_.shape)
-        return z @ self.components_ + self.mean_ + np.sqrt(self.noise_variance_) * eps     # (1)
+        x = z @ self.components_ + self.mean_ + np.sqrt(self.noise_variance_) * eps        # (1)
+        return x.astype(self.mean_.dtype)
 
 
 def loadings(S: np.ndarray, noise_variance: np.ndarray, q: int) -> np.ndarray:

@@ -5,10 +5,10 @@ and what are they like?
     (2)  E: rₙₖ = p(k | xₙ) = πₖ pₖ(xₙ)/p(xₙ), Bayes' rule                                   [gmm.responsibilities]
     (3)  M: πₖ ← Nₖ/N,  μₖ ← Σₙ rₙₖ xₙ/Nₖ,  Nₖ = Σₙ rₙₖ                                      [gmm.means]
     (4)     Σₖ ← Σₙ rₙₖ (xₙ − μₖ)(xₙ − μₖ)ᵀ/Nₖ, or its diagonal, or the mean of that, or one for all, Σₖ πₖ Σₖ
-         with its eigenvalues raised to `floor` where they are below                         [gmm.covariances]
+         in units of the square roots of the floor, its eigenvalues raised to 1 where they are below  [gmm.covariances]
 
-x (D,), r (N, K), π (K,), μ (K, D). Alone on one point a component would have a density without limit, so none may have
-a variance below `floor` in any direction: (4) is the maximum under that constraint, and EM climbs as ever. Dempster,
+x (D,), r (N, K), π (K,), μ (K, D). Alone on one point a component would have a density without limit, so each Σₖ
+is at least diag(floor) in every direction: (4) is the maximum under that constraint, and EM climbs as ever. Dempster,
 Laird and Rubin 1977, section 4.3; Bishop, Pattern Recognition and Machine Learning 2006, section 9.2.
 """
 import math
@@ -21,27 +21,32 @@ from scipy.special import logsumexp
 from autograd.fused import LOG_2PI
 from autograd.nn import check_rng
 
-from ..checks import check_choice, check_count
-from .estimator import EM, check_matrix
+from ..checks import check_choice, check_count, check_number, positive
+from .estimator import EM, all_or_nothing, check_matrix
 
 
 class Mixture(EM):
     """What is the same for any pₖ. A model says what `_size(X)`, K, is; how it `_begin`s from responsibilities (N, K)
     and `_maximise`s; what its `_log_densities`, (N, K), are; and how component k `_draw`s."""
 
+    def _options(self, tol, max_iter, n_init, floor):
+        self.tol, self.max_iter = check_number(tol, "tol"), check_count(max_iter, "max_iter")
+        self.n_init, self.floor = check_count(n_init, "n_init"), positive(floor, "floor")
+
+    @all_or_nothing
     def fit(self, X: np.ndarray, y=None, start: np.ndarray | None = None):
         """Climb `n_init` times, each from the nearest of K random rows, and keep the best; or once from `start`,
         responsibilities (N, K). Raises ValueError if X has fewer than K different rows."""
-        X = check_matrix(X).astype(np.float64, copy=False)
+        dtype = (X := check_matrix(X)).dtype
+        X = X.astype(np.float64, copy=False)
         K, runs = self._size(X), []
         check_rng(self.rng)
-        if not self.floor > 0:
-            raise ValueError(f"floor must be positive, not {self.floor!r}")
-        for _ in range(check_count(self.n_init, "n_init") if start is None else 1):
+        for _ in range(self.n_init if start is None else 1):
             self._begin(X, nearest_seed(X, K, self.rng) if start is None else check_responsibilities(start, len(X), K))
             self._climb(X)
             runs.append(dict(vars(self)))
         vars(self).update(max(runs, key=lambda run: run["loglik_trace_"][-1]))
+        self.means_ = self.means_.astype(dtype)
         return self
 
     def _expect(self, X):
@@ -57,7 +62,7 @@ class Mixture(EM):
     @property
     def mean_(self) -> np.ndarray:
         """E[x], (D,)."""
-        return self.weights_ @ self.means_
+        return (self.weights_ @ self.means_).astype(self.means_.dtype)
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """ln p(x), (N,), in nats."""
@@ -79,6 +84,7 @@ class Mixture(EM):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n draws of x, (n, D)."""
+        check_rng(rng)
         k = rng.choice(len(self.weights_), check_count(n, "n"), p=self.weights_)
         x = self.means_[k]
         for j in np.unique(k):
@@ -92,16 +98,18 @@ class GaussianMixture(Mixture):
     covariance   "full", "diagonal", "spherical", or "tied": full, and the same for all
     tol          stop when an iteration gains less, in nats an example
     n_init       climb this often, and keep the best
-    floor        the least variance of a component in any direction, in units of X squared: a constant feature has it
+    floor        the least variance of a component, as a share of that of X, in each feature; see floor_
 
-    After `fit`: weights_ (K,); means_ (K, D); covariances_ (K, D, D), (K, D), (K,) or (D, D); loglik_trace_, the mean
-    ln p(x) in nats at the start and after each iteration; n_iter_.
+    After `fit`: weights_ (K,); means_ (K, D); covariances_ (K, D, D), (K, D), (K,) or (D, D); floor_ (D,), `floor` in
+    units of X squared, a constant feature's by the mean variance of all; loglik_trace_, the mean ln p(x) in nats at
+    the start and after each iteration; n_iter_.
     """
 
     def __init__(self, n_components: int, covariance: str = "full", rng: np.random.Generator | None = None,
                  tol: float = 1e-4, max_iter: int = 1000, n_init: int = 1, floor: float = 1e-6):
-        self.n_components, self.rng, self.tol, self.max_iter = n_components, rng, tol, max_iter
-        self.covariance, self.n_init, self.floor = check_choice(covariance, "covariance", COVARIANCES), n_init, floor
+        self.covariance = check_choice(covariance, "covariance", COVARIANCES)
+        self.n_components, self.rng = n_components, rng
+        self._options(tol, max_iter, n_init, floor)
 
     def _size(self, X):
         return check_count(self.n_components, "n_components", len(X), ", the number of examples")
@@ -110,22 +118,24 @@ class GaussianMixture(Mixture):
         K, D = r.shape[1], X.shape[1]
         shape = {"full": (K, D, D), "diagonal": (K, D), "spherical": (K,), "tied": (D, D)}[self.covariance]
         self.means_, self.covariances_ = np.zeros((K, D)), np.zeros(shape)
+        variance = np.var(X, axis=0) * (np.ptp(X, axis=0) > 0)
+        self.floor_ = self.floor * np.where(variance > 0, variance, variance.mean() or 1)
         self._maximise(X, r)
 
     def _maximise(self, X, r):
-        counts, total = r.sum(axis=0), 0
+        counts, total, floor = r.sum(axis=0), 0, self.floor_
         self.weights_ = counts / len(X)                                                    # (3)
         for k in np.flatnonzero(counts):                           # one that explains nothing stays as it is
             self.means_[k] = r[:, k] @ X / counts[k]                                       # (3)
             d = X - self.means_[k]
             scatter = (r[:, k] * d.T) @ d if self.covariance in ("full", "tied") else r[:, k] @ d ** 2
             if self.covariance == "spherical":
-                scatter = np.mean(scatter)
+                scatter, floor = np.mean(scatter), np.mean(floor)
             if self.covariance != "tied":
-                self.covariances_[k] = raised(scatter / counts[k], self.floor)             # (4)
+                self.covariances_[k] = raised(scatter / counts[k], floor)             # (4)
             total = total + scatter
         if self.covariance == "tied":
-            self.covariances_ = raised(total / len(X), self.floor)                         # (4)
+            self.covariances_ = raised(total / len(X), floor)                         # (4)
 
     def _log_densities(self, X):
         log_p, D = np.empty((len(X), len(self.means_))), X.shape[1]
@@ -157,16 +167,18 @@ class GaussianMixture(Mixture):
                          f"follow from others, or raise floor={self.floor:g}")
 
 
-def raised(S: np.ndarray, floor: float) -> np.ndarray:
-    """Of the covariances with no eigenvalue below floor, the likeliest given the scatter S: (D, D), or variances."""
+def raised(S: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Of the covariances Σ >= diag(floor), the likeliest given the scatter S: (D, D), or variances."""
     if np.ndim(S) < 2:
         return np.maximum(S, floor)
     try:
-        cholesky(S - floor * np.eye(len(S)))                       # as a rule all is well, and this says so soonest
+        cholesky(S - np.diag(floor))                               # as a rule all is well, and this says so soonest
         return S
     except LinAlgError:
-        eigenvalues, U = eigh(S)
-        return U * np.maximum(eigenvalues, floor) @ U.T
+        unit = np.sqrt(floor)
+        eigenvalues, U = eigh(S / np.outer(unit, unit))
+        U = unit[:, None] * U
+        return U * np.maximum(eigenvalues, 1) @ U.T
 
 
 def nearest_seed(X: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:

@@ -59,6 +59,8 @@ def posteriors(X: np.ndarray, W: np.ndarray, mean: np.ndarray, noise: float) -> 
 def impute(X: np.ndarray, W: np.ndarray, mean: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """X (N, D) with E[x_d | x_o] where it was NaN; and there the standard deviation of x_d | x_o, elsewhere 0."""
     filled, std = X.copy(), np.zeros_like(X)
+    if not np.isnan(X).any():                                      # and then noise can be 0
+        return filled, std
     for p in posteriors(X, W, mean, noise):
         missing = p.observed == 0
         variance = noise + p.covariance.reshape(len(missing), -1) @ products(W).T          # (3)

@@ -29,17 +29,19 @@ class MixturePPCA(Mixture):
 
     tol      stop when an iteration gains less, in nats an example
     n_init   climb this often, and keep the best
-    floor    the least noise variance, in units of X squared: a component whose points fill q dimensions or fewer has it
+    floor    the least noise variance, as a share of the mean variance of the features of X: a component whose points
+             fill q dimensions or fewer has it
 
     After `fit`: weights_ (K,); means_ (K, D); W_ (K, D, q), with orthogonal columns, the longest first;
-    noise_variance_ (K,); loglik_trace_, the mean ln p(x) in nats at the start and after each iteration; n_iter_.
+    noise_variance_ (K,); floor_, `floor` in units of X squared; loglik_trace_, the mean ln p(x) in nats at the start
+    and after each iteration; n_iter_.
     Its `fit` raises ValueError for q > min(N, D), too.
     """
 
     def __init__(self, n_mixture: int, n_components: int, rng: np.random.Generator | None = None, tol: float = 1e-3,
                  max_iter: int = 1000, n_init: int = 1, floor: float = 1e-6):
         self.n_mixture, self.n_components, self.rng = n_mixture, n_components, rng
-        self.tol, self.max_iter, self.n_init, self.floor = tol, max_iter, n_init, floor
+        self._options(tol, max_iter, n_init, floor)
 
     def _size(self, X):
         check_components(self.n_components, X)
@@ -47,7 +49,8 @@ class MixturePPCA(Mixture):
 
     def _begin(self, X, r):
         K, D, q = r.shape[1], X.shape[1], self.n_components
-        variance = max(np.mean(np.var(X, axis=0)), self.floor)
+        variance = np.mean(np.var(X, axis=0)) if np.ptp(X, axis=0).any() else 1.0
+        self.floor_ = self.floor * variance
         self.means_, self.noise_variance_ = np.zeros((K, D)), np.full(K, variance)
         self.W_ = math.sqrt(variance) * self.rng.standard_normal((K, D, q))
         self._maximise(X, r)
@@ -64,7 +67,7 @@ class MixturePPCA(Mixture):
         Minv, I = np.linalg.inv(self._gram()), np.eye(q)
         self.W_ = SW @ np.linalg.inv(noise * I + Minv @ W.swapaxes(1, 2) @ SW)             # (4)
         trace = trace - np.sum(SW @ Minv * self.W_, axis=(1, 2))                   # of Sₖ − SₖWₖMₖ⁻¹Wₖᵀ
-        self.noise_variance_ = np.maximum(trace / D, self.floor)                           # (4)
+        self.noise_variance_ = np.maximum(trace / D, self.floor_)                           # (4)
         U, length, _ = np.linalg.svd(self.W_, full_matrices=False)
         self.W_ = U * length[:, None]                              # turned to principal axes: WₖWₖᵀ is the same
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autograd.fused import LOG_2PI
+from autograd.nn import check_rng
 
 from ..checks import check_choice, check_count
 from .estimator import Estimator, check_matrix
@@ -91,8 +92,9 @@ def spectrum(X: np.ndarray, q: int, method: str) -> Spectrum:
         variances, V = np.linalg.eigh(covariance(X, mean))                                 # (1)
         variances, V = variances[::-1], V.T[::-1]
     total, rest = variances.sum(), variances[q:].sum()
-    tiny = D * np.finfo(X.dtype).eps * total + rounding(X, mean, total)
-    noise = rest / (D - q) if q < D and rest > tiny else 0.0
+    error = np.finfo(X.dtype).eps                                  # of s and of λ, as shares of the largest
+    tiny = variances[0] * ((max(N, D) * error) ** 2 if method == "svd" else D * error) + rounding(X, mean, total)
+    noise = rest / (D - q) if q < D and min(variances[q - 1], rest) > tiny else 0.0
     variances = np.where(variances > tiny, variances, 0)[:q]
     return Spectrum(*(a.astype(X.dtype) for a in (mean, variances, upright(V[:q]))), float(noise), float(total))
 
@@ -144,6 +146,7 @@ def log_density(X: np.ndarray, components: np.ndarray, variances: np.ndarray, no
 
 def draw(n, loadings, mean, noise, rng):
     """n draws of z @ loadings + mean + noise, z and the noise Gaussian."""
+    check_rng(rng)
     z, eps = (rng.standard_normal((check_count(n, "n"), k), dtype=mean.dtype) for k in loadings.shape)
     return z @ loadings + mean + math.sqrt(noise) * eps
 

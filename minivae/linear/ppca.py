@@ -27,7 +27,7 @@ from autograd.nn import check_rng
 
 from . import missing
 from ..checks import check_choice, check_count, check_weight
-from .estimator import EM, check_matrix
+from .estimator import EM, all_or_nothing, check_matrix
 from .pca import check_components, check_width, deviations, draw, log_density, rounding, spectrum, upright
 
 
@@ -53,6 +53,7 @@ class PPCA(EM):
         if method == "em":
             check_rng(rng)
 
+    @all_or_nothing
     def fit(self, X: np.ndarray, y=None) -> "PPCA":
         """Raises ValueError for N = 1, equal rows, q > min(N, D); NaN, if not for EM, or a column of nothing else."""
         X = check_matrix(X, missing=self.method == "em")
@@ -81,13 +82,17 @@ class PPCA(EM):
             statistics, loglik = data.expect(self.W_, self.mean_, self.noise_variance_)
             if not self.loglik_trace_ or loglik > self.loglik_trace_[-1] - 100 * error:
                 return statistics, loglik
-        raise ValueError(f"X lies in {self.W_.shape[1]} dimensions: as the noise variance falls to 0, the likelihood "
-                         f"grows without bound; take fewer components, or method='eigen'")
+        raise ValueError(f"X lies in {self.W_.shape[1]} dimensions, but for what {data.dtype} rounds away: as the "
+                         f"noise variance falls to 0, the likelihood grows without bound; take fewer components, or "
+                         f"method='eigen'" + ", or X in float64" * (data.dtype == np.float32))
 
     def _maximise(self, data, statistics):
         self.W_, self.mean_, self.noise_variance_, moment = data.maximise(statistics)
         if self.expand:
             self.W_ = self.W_ @ np.linalg.cholesky(moment)                                 # (7)
+
+    def _rounding(self, data, loglik):
+        return math.inf                                            # `_expect` knows its error, and refuses by itself
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """The posterior mean of z, (N, q)."""
@@ -188,6 +193,8 @@ def choose_n_components(X: np.ndarray, candidates: Iterable[int], criterion: str
     fitted = scored = X
     if criterion == "heldout":
         check_rng(rng)
+        if len(X) < 5:
+            raise ValueError(f"criterion='heldout' takes X with at least 5 rows, not {len(X)}: a fifth is held out")
         order = rng.permutation(len(X))
         scored, fitted = X[order[:len(X) // 5]], X[order[len(X) // 5:]]
     scores = {}

@@ -1,4 +1,5 @@
 """Transforms against autograd's Jacobians, fits against closed forms and against Hamiltonian Monte Carlo."""
+import pickle
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy import stats
 
 from autograd import Tensor, grad, jacobian, ops
 from minivae.inference import advi, cavi_gaussian, hmc
-from minivae.inference.advi import Approximation, elbo
+from minivae.inference.advi import Approximation, _change, elbo
 from minivae.inference.transforms import TRANSFORMS, Space
 
 from ..test_distributions import z_score
@@ -72,7 +73,9 @@ def test_parameters_have_names_shapes_and_places():
     x, log_det = space.constrain(np.zeros((7, space.dim)))
     assert space.dim == 3 + 4 + 1 + 3 + 1 and log_det.shape == (7,)
     assert {n: v.shape for n, v in x.items()} == {"w": (7, 3), "r": (7, 2, 2), "sigma": (7,), "pi": (7, 4), "m": (7,)}
-    assert Space(3).constrain(np.ones((7, 3)))[0].shape == (7, 3)
+    for d in 3, np.int64(3):
+        assert Space(d).constrain(np.ones((7, 3)))[0].shape == (7, 3)
+    assert Space({"w": np.int64(3), "r": (np.int64(2), 2)}).dim == 7
 
 
 # The Gaussian q ---------------------------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ def test_a_posterior_far_narrower_than_the_start_is_reached(rng, family):
     fit = advi(lambda z: -0.5 * ops.sum(ops.square((z - 0.3) / 0.01), axis=1), 2, rng=rng, family=family)
     np.testing.assert_allclose(fit.mean, 0.3, atol=1e-4)
     np.testing.assert_allclose(fit.covariance, 1e-4 * np.eye(2), atol=1e-6)
-    assert fit.elbo_change < 0.01
+    assert fit.elbo_change < 0.05
 
 
 @pytest.mark.parametrize("kind, middle", [("positive", 1.0), ("unit", 0.5)])
@@ -199,10 +202,42 @@ def test_logistic_regression_by_advi_is_that_by_hamiltonian_monte_carlo(rng):
 def test_a_fit_that_is_not_to_be_trusted_says_so(rng):
     with pytest.warns(RuntimeWarning, match="Pareto k = "):       # a Gaussian for a Cauchy
         fit = advi(lambda z: -ops.sum(ops.log(1 + z * z), axis=1), 2, rng=rng, steps=1000)
-    assert fit.pareto_k > 0.7 and fit.elbo_change < 0.01
-    with pytest.warns(RuntimeWarning, match="the ELBO still changes by"):
-        fit = advi(lambda z: -5000 * ops.square(z[:, 0]), 1, rng=rng, steps=40)
-    assert fit.elbo_change > 0.01 and fit.pareto_k < 0             # q is too wide, of which k says nothing
+    assert fit.pareto_k > 0.7 and fit.elbo_change < max(0.05, 4 * fit.elbo_error)
+
+
+def test_a_fit_that_has_not_converged_says_so_whatever_the_constant(rng):
+    changes = []
+    for constant in 0, 1e6:
+        with pytest.warns(RuntimeWarning, match="the ELBO still changes by .* nats"):
+            fit = advi(lambda z: constant - 5000 * ops.square(z[:, 0]), 1, rng=np.random.default_rng(1), steps=100,
+                       samples=10_000, lr=0.02)
+        changes.append([fit.elbo_change, fit.elbo_error])
+        assert fit.elbo_change > 0.05 and fit.pareto_k < 0         # q is too wide, of which k says nothing
+    np.testing.assert_allclose(*changes, rtol=1e-6)
+    with pytest.warns(RuntimeWarning, match="changes by inf nats"):
+        advi(gaussian, 3, rng=rng, steps=7)                        # too short to tell
+
+
+def test_noise_in_the_elbo_is_no_alarm():
+    """ELBOs near 0, whose tenths differ by 1.6 % of a nat with two dimensions, and by 0.08 nats with 30."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few, many = (advi(lambda z: -ops.sum(z ** 4, axis=1), d, rng=np.random.default_rng(seed))
+                     for d, seed in ((2, 0), (30, 1)))
+    assert few.elbo_change > 0.01 and many.elbo_change > 0.05
+
+
+def test_the_error_of_the_change_is_the_spread_of_the_changes(rng):
+    changes, errors = np.transpose([_change(trace) for trace in rng.standard_normal((4000, 200))])
+    assert abs(z_score(changes ** 2, 2 / 20)) < 5 and abs(z_score(errors ** 2, 2 / 20)) < 5
+
+
+def test_a_fit_can_be_stored(rng):
+    log_joint = lambda w, s: -ops.sum(w * w, axis=1) - ops.square(ops.log(s)) - ops.log(s)
+    fit = advi(log_joint, {"w": 2, "s": "positive"}, rng=rng, steps=500)
+    kept = pickle.loads(pickle.dumps(fit))
+    for name, draws in fit.sample(5, np.random.default_rng(3)).items():
+        np.testing.assert_array_equal(kept.sample(5, np.random.default_rng(3))[name], draws)
 
 
 def test_a_good_fit_is_silent_and_tells_who_asks(rng, capsys):
@@ -231,10 +266,11 @@ def test_a_fit_is_a_matter_of_the_generator_and_begins_where_it_is_told(rng):
     (lambda z: ops.sum(z * np.nan, axis=1), {}, "log_joint is nan at the start"),
     (lambda z: ops.sum(ops.log(ops.relu(z)), axis=1), {}, "log_joint is -inf at the start"),
     (lambda z: ops.sum(ops.log(ops.relu(z)), axis=1), dict(start=np.ones(3)), "log_joint is -inf at a draw of q"),
-    (gaussian, dict(family="lowrank"), "one of mean-field, full-rank, not 'lowrank'"),
-    (gaussian, dict(samples=0), "samples must be a whole number >= 1, not 0"),
+    (gaussian, dict(family="lowrank"), "family must be one of 'mean-field', 'full-rank', not 'lowrank'"),
+    (gaussian, dict(samples=0), "samples must be a positive integer, not 0"),
     (gaussian, dict(steps=0), "steps must be"),
-    (gaussian, dict(lr=-1), "lr must be"),
+    (gaussian, dict(lr=-1), "lr must be a number > 0, not -1"),
+    (gaussian, dict(lr="x"), "lr must be a number > 0, not 'x'"),
     (gaussian, dict(rng=1), "rng must be"),
     (gaussian, dict(start=np.zeros((2, 3))), r"start must be one draw, not \(2,\) of them"),
     (gaussian, dict(start=np.zeros(4)), r"z has shape \(4,\), which does not end in \(3,\)")])
@@ -244,9 +280,10 @@ def test_bad_input_is_refused(rng, log_joint, options, message):
 
 
 @pytest.mark.parametrize("parameters, message", [
-    (0, "a positive number of them, or a dict"), ({}, "or a dict"), (2.5, "or a dict"), (True, "or a dict"),
-    ({"w": (3, "cube")}, "w: the transform is one of real, positive, softplus, unit, simplex, not 'cube'"),
-    ({"w": -1}, "w: a shape is positive whole numbers"), ({"w": (2, 0)}, "w: a shape is"),
+    (0, "parameters, unless a dict of some, must be a positive integer, not 0"), ({}, "not {}"), (2.5, "not 2.5"),
+    (True, "not True"), ({"w": (2, 0)}, "each length in the shape of w must be a positive integer, not 0"),
+    ({"w": -1}, "not -1"), ({"w": (True, 2)}, "not True"),
+    ({"w": (3, "cube")}, "of w must be one of 'real', 'positive', 'softplus', 'unit', 'simplex', not 'cube'"),
     ({"w": "simplex"}, "w: a simplex needs a last axis of at least 2"), ({"w": (1, "simplex")}, "at least 2")])
 def test_parameters_that_are_none_are_refused(parameters, message):
     with pytest.raises(ValueError, match=message):

@@ -175,10 +175,10 @@ def test_a_log_joint_that_is_none_is_refused(rng, estimator, f, message):
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(estimator="reinforce"), "one of score, baseline, control-variate, pathwise, not 'reinforce'"),
-    (dict(samples=0), "samples must be a whole number >= 2, not 0"),
-    (dict(samples=1), "samples must be a whole number >= 2"),
-    (dict(samples=0, estimator="score"), ">= 1"),
+    (dict(estimator="reinforce"), "one of 'score', 'baseline', 'control-variate', 'pathwise', not 'reinforce'"),
+    (dict(samples=0), "samples must be an integer >= 2, not 0"),
+    (dict(samples=1), "samples must be an integer >= 2"),
+    (dict(samples=0, estimator="score"), "samples must be a positive integer, not 0"),
     (dict(logvar=LOGVAR[:2]), "one length"),
     (dict(mu=MU * np.nan), "finite"),
     (dict(rng=0), "rng must be a numpy.random.Generator"),

@@ -9,7 +9,7 @@ from scipy.special import betaln, gammaln, log_expit, logsumexp, multigammaln, s
 from autograd import grad
 from minivae.inference import (Gaussian, NormalGamma, cavi_gaussian, cavi_gaussian_mixture, cavi_normal_gamma,
                                fit_forward, fit_reverse)
-from minivae.inference.cavi import (NormalWishart, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo,
+from minivae.inference.cavi import (NormalWishart, _plus_plus, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo,
                                     normal_gamma_elbo)
 from minivae.vae.gaps import grid
 
@@ -365,6 +365,20 @@ def test_the_fixed_point_is_scikit_learns(oracle, rng):
     np.testing.assert_allclose(fit.responsibilities[:, mine], peer.predict_proba(X)[:, theirs], atol=1e-6)
 
 
+def test_a_fit_stops_at_the_first_gain_of_no_more_than_tol_an_example(rng):
+    X = rng.standard_normal((200, 2)) + np.repeat([[0.0], [2.0]], 100, axis=0)
+    gains = np.diff(cavi_gaussian_mixture(X, 2, tol=1e-4, rng=rng).elbo_trace)
+    assert (gains[:-1] > 200 * 1e-4).all() and gains[-1] <= 200 * 1e-4
+
+
+def test_the_first_responsibilities_are_of_rows_that_differ(rng):
+    """A row is drawn in proportion to its distance from those before it: never, for a row that is one of them."""
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]], [98, 1, 1], axis=0)
+    for _ in range(20):
+        r = _plus_plus(X, 3, rng)
+        assert sorted(r.sum(axis=0)) == [1, 1, 98] and (r[:98] == r[0]).all()
+
+
 # Manners -------------------------------------------------------------------------------------------------------
 def test_fits_are_deterministic_keep_the_dtype_and_leave_their_input_alone(rng):
     X = blobs(rng)[0].astype(np.float32)
@@ -390,8 +404,11 @@ def test_a_single_or_repeated_point_is_fitted_once_a_prior_width_is_given(rng):
 @pytest.mark.parametrize("make, message", [
     (lambda f: f(np.ones((5, 2)), 2), "covariance of X, .* is singular .* give W0"),
     (lambda f: f(np.ones((1, 2)), 1), "covariance of X, .* is singular .* give W0"),
-    (lambda f: f(np.eye(3), 4), "n_components must be a whole number from 1 to 3, the rows of X, not 4"),
-    (lambda f: f(np.eye(3), 0), "n_components must be a whole number from 1 to 3, the rows of X, not 0"),
+    (lambda f: f(np.eye(3), 4), "n_components must be at most 3, the rows of X, not 4"),
+    (lambda f: f(np.eye(3), 0), "n_components must be a positive integer, not 0"),
+    (lambda f: f(np.eye(3), True), "n_components must be a positive integer, not True"),
+    (lambda f: f(np.eye(3), 1, W0=np.eye(3), tol="x"), "tol must be made of real numbers, not 'x'"),
+    (lambda f: f(np.eye(3), 1, W0=np.eye(3), tol=np.nan), "tol must be finite"),
     (lambda f: f(np.array([[0, np.nan]]), 1), "X must be finite, and holds nan"),
     (lambda f: f(np.zeros(3), 1), r"X must have shape \(any, any\), not \(3,\)"),
     (lambda f: f(np.eye(3), 2, alpha0=0.0), "alpha0 must be a number > 0, not 0.0"),
@@ -414,7 +431,10 @@ def test_bad_input_to_a_mixture_is_refused(make, message, rng):
     (lambda: cavi_normal_gamma([1, np.inf]), "x must be finite"),
     (lambda: NormalGamma().posterior([1, np.nan]), "x must be finite, and holds nan"),
     (lambda: cavi_normal_gamma([1.0], NormalGamma(lam=0)), "lam must be a number > 0"),
-    (lambda: cavi_normal_gamma([1.0], max_iter=0), "max_iter must be a positive whole number, not 0")])
+    (lambda: NormalGamma(lam=-1).posterior([1.0]), "lam must be a number > 0, not -1"),
+    (lambda: NormalGamma(b=0).log_evidence([1.0]), "b must be a number > 0, not 0"),
+    (lambda: NormalGamma(m=np.nan).posterior([1.0]), "m must be finite"),
+    (lambda: cavi_normal_gamma([1.0], max_iter=0), "max_iter must be a positive integer, not 0")])
 def test_bad_input_to_the_others_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -206,7 +206,7 @@ def test_the_picture_of_gaussians_draws_them_at_two_sigma():
 
 def test_a_grid_that_cannot_see_q_is_refused():
     z, weight = grid(1)
-    for q in (Gaussian([9.0], [[1.0]]), Gaussian([0.0], [[1e-4]])):
+    for q in (Gaussian([9.0], [[1.0]]), Gaussian([0.0], [[1e-4]]), Gaussian([z.max() - 4], [[1.0]])):   # 3e-5 off it
         with pytest.raises(ValueError, match="too small or too coarse"):
             terms_on_grid(-z[:, 0] ** 2, z, weight, q)
 
@@ -215,6 +215,11 @@ def test_a_target_that_is_zero_where_q_is_not_leaves_an_infinite_gap():
     z, weight = grid(1)
     terms = terms_on_grid(np.where(z[:, 0] > 0, -z[:, 0], -np.inf), z, weight, Gaussian([1.0], [[1.0]]))
     assert np.isfinite(terms.log_evidence) and terms.elbo == -np.inf and terms.gap == np.inf
+
+
+def test_a_density_takes_lists():
+    q = Gaussian([0.5, -0.3], [[1.0, 0.6], [0.6, 0.8]])
+    np.testing.assert_array_equal(q.log_prob([[0.0, 1.0]]), q.log_prob(np.array([[0.0, 1.0]])))
 
 
 def test_what_has_no_minimum_is_refused():
@@ -228,7 +233,10 @@ def test_what_has_no_minimum_is_refused():
     (lambda: Gaussian(np.zeros(2), np.eye(3)), r"cov must have shape \(2, 2\), not \(3, 3\)"),
     (lambda: Gaussian(np.array([0, np.nan]), np.eye(2)), "mean must be finite, and holds nan"),
     (lambda: LinearGaussian(np.eye(2), np.zeros(3), 1), r"mu must have shape \(2,\), not \(3,\)"),
+    (lambda: Gaussian("ab", np.eye(2)), "mean must be made of real numbers, not 'ab'"),
+    (lambda: Gaussian(np.zeros(2), np.eye(2)).log_prob(np.zeros((5, 1))), r"z must have shape \(..., 2\), not \(5, 1"),
     (lambda: LinearGaussian(np.eye(2), np.zeros(2), 0), "s2 must be a number > 0, not 0"),
+    (lambda: LinearGaussian(np.eye(2), np.zeros(2), "x"), "s2 must be a number > 0, not 'x'"),
     (lambda: LinearGaussian(np.eye(2), np.zeros(2), 1).elbo(np.zeros(3), None), r"x must have shape \(2,\)"),
     (lambda: LinearGaussian(np.eye(2), np.zeros(2), 1).log_evidence([np.inf, 0]), "x must be finite, and holds inf"),
     (lambda: fit_forward(np.full(5, -np.inf), np.zeros((5, 1)), 1.0), "one of them finite"),

@@ -1,10 +1,12 @@
 """The sampler: its mechanics exactly, its moments against known ones, its diagnostics where the answer is known."""
+import pickle
+
 import numpy as np
 import pytest
 
 from autograd import Tensor, grad, jacobian, ops
 from minivae.inference import effective_sample_size, hmc, split_rhat
-from minivae.inference.hmc import leapfrog, transition
+from minivae.inference.hmc import DualAveraging, leapfrog, transition
 
 from ..test_distributions import z_score
 
@@ -102,6 +104,34 @@ def test_the_effective_sample_size_of_an_autoregression_is_its_closed_form(rng, 
     np.testing.assert_allclose(effective_sample_size(x), x.size * (1 - a) / (1 + a), rtol=0.1)
 
 
+def test_no_more_than_a_share_of_the_effective_sample_size_is_believed(rng):
+    """Draws that alternate have means far better than independent ones, but tau cannot be estimated so near 0."""
+    x = np.where(np.arange(1000) % 2, 1, -1)[:, None] + 1e-3 * rng.standard_normal((1000, 4))
+    assert effective_sample_size(x) == pytest.approx(4000 * np.log10(4000))
+
+
+def test_diagnoses_take_lists(rng):
+    x = rng.standard_normal((9, 2))
+    for diagnose in effective_sample_size, split_rhat:
+        assert diagnose(x.tolist()) == diagnose(x)
+
+
+def test_dual_averaging_is_its_recursion(rng):
+    """Hoffman and Gelman, (6): t0 = 10 so that the first draws do not throw the step, gamma = 0.05, kappa = 0.75."""
+    tune, excess, average = DualAveraging(0.1, 0.8), 0.0, 0.0
+    for t, alpha in enumerate(rng.random(20), 1):
+        tune.update(alpha)
+        excess = (1 - 1 / (t + 10)) * excess + (0.8 - alpha) / (t + 10)
+        log_step = np.log(10 * 0.1) - np.sqrt(t) / 0.05 * excess
+        average = t ** -0.75 * log_step + (1 - t ** -0.75) * average
+        np.testing.assert_allclose([tune.step, tune.mean], np.exp([log_step, average]), rtol=1e-10)
+
+
+def test_draws_can_be_stored(rng):
+    found = hmc(lambda s: ops.log(s) - s, {"s": "positive"}, rng=rng, draws=5, warmup=4)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).samples["s"], found.samples["s"])
+
+
 @pytest.mark.equation("hmc.diagnosis", "R-hat^2 = (n-1)/n + (variance of means) / (variance within), of half chains",
                       bound=1e-10)
 def test_split_rhat_is_its_definition_and_sees_chains_that_disagree(measure, rng):
@@ -141,10 +171,11 @@ def test_a_trajectory_that_leaves_the_support_is_rejected(rng):
     (lambda z: np.sum(np.asarray(z), axis=1), {}, "cannot become an array"),
     (lambda z: ops.sum(z * np.nan, axis=1), {}, "log_joint is nan at the start"),
     (lambda z: ops.sum(ops.log(ops.relu(z)), axis=1), {}, "log_joint is -inf at the start"),
-    (gaussian, dict(chains=0), "chains must be a whole number >= 1, not 0"),
+    (gaussian, dict(chains=0), "chains must be a positive integer, not 0"),
     (gaussian, dict(draws=2.5), "draws must be"),
-    (gaussian, dict(warmup=1), "warmup must be a whole number >= 2"),
-    (gaussian, dict(accept=1), r"accept must be in \(0, 1\), not 1"),
+    (gaussian, dict(warmup=1), "warmup must be an integer >= 2, not 1"),
+    (gaussian, dict(accept=1), r"accept must be a number in \(0, 1\), not 1"),
+    (gaussian, dict(accept="x"), r"accept must be a number in \(0, 1\), not 'x'"),
     (gaussian, dict(rng=None), "rng must be"),
     (gaussian, dict(start=np.zeros(3)), r"a draw for each of 4 chains, not of shape \(\)"),
     (gaussian, dict(start=np.full((4, 3), np.inf)), "z must be finite")])

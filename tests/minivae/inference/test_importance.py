@@ -267,9 +267,14 @@ def test_bad_input_is_refused_in_words(rng, model):
             iw_elbo(model, x, k, rng)
         with pytest.raises(ValueError, match=f"k must be a positive integer, not {k}"):
             snr((1, k), rng)
-    with pytest.raises(ValueError, match="draws"):
-        snr((1,), rng, draws=1)
-    with pytest.raises(ValueError, match="one of iwae, stl, dreg, not 'vimco'"):
+    for draws in (1, "x"):
+        with pytest.raises(ValueError, match=f"draws must be an integer >= 2, not {draws!r}"):
+            snr((1,), rng, draws=draws)
+    with pytest.raises(ValueError, match="perturbation must be a number >= 0, not 'x'"):
+        snr((1,), rng, perturbation="x")
+    with pytest.raises(ValueError, match="Generator"):
+        snr((1,), 0)
+    with pytest.raises(ValueError, match="one of 'iwae', 'stl', 'dreg', not 'vimco'"):
         iw_elbo(model, x, 2, rng, "vimco")
     with pytest.raises(ValueError, match=r"must give \(4, 2\), a number for each z, not shape \(4, 2, 3\)"):
         log_weights(lambda z: z, Normal(np.zeros((2, 3)), np.zeros(3)), 4, rng)

@@ -1,4 +1,6 @@
 """The tail index of importance weights, where it is known."""
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -93,6 +95,14 @@ def test_weights_of_zero_are_welcome_and_inputs_stay_as_they_are(rng):
     smoothed, k = psis(log_w)
     assert np.isfinite(k) and not np.isnan(smoothed).any()
     np.testing.assert_array_equal(log_w, before)
+
+
+def test_a_tail_that_is_mostly_of_weight_zero_is_hopeless_without_a_warning(rng):
+    log_w = np.where(np.arange(100) < 90, -np.inf, 3 * rng.standard_normal(100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        smoothed, k = psis(log_w)
+    assert k > 100 and smoothed.max() == log_w.max()
 
 
 @pytest.mark.parametrize("bad, message", [

@@ -205,6 +205,22 @@ def test_vanishing_variances_stop_at_their_floors(rng):
     assert np.diff(copied.loglik_trace_).min() > -1e-8
 
 
+def test_the_start_is_joereskogs_in_any_units(rng):
+    starts = []
+
+    class Spy(FactorAnalysis):
+        def _maximise(self, S, noise):
+            starts.append(noise)
+            super()._maximise(S, noise)
+    x = data(rng)
+    Spy(2).fit(x)
+    S = S_of(x)
+    np.testing.assert_allclose(starts[0], (1 - 2 / 12) / np.diag(np.linalg.inv(S + 0.01 * np.diag(np.diag(S)))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FactorAnalysis(2).fit(x * 10.0 ** np.array([-8, 8, -5, 5, 0, 0]))
+
+
 def test_another_start_is_the_generators_and_a_fit_repeats(rng):
     x = data(rng)
     np.testing.assert_array_equal(FactorAnalysis(2).fit(x).W_, FactorAnalysis(2).fit(x).W_)
@@ -234,7 +250,8 @@ def test_arrays_keep_their_dtype_and_are_not_written_to(rng):
     x = data(rng).astype(np.float32)
     copy = x.copy()
     model = FactorAnalysis(2).fit(x)
-    for y in (model.transform(x), model.score_samples(x), model.inverse_transform(model.transform(x))):
+    for y in (model.mean_, model.sample(3, rng), model.transform(x), model.score_samples(x),
+              model.inverse_transform(model.transform(x))):
         assert y.dtype == np.float32
     np.testing.assert_array_equal(x, copy)
     np.testing.assert_allclose(model.score_samples(x), model.score_samples(x.astype(float)), rtol=1e-5)
@@ -249,6 +266,11 @@ def test_bad_input_is_refused(rng):
         FactorAnalysis(4).fit(x[:3])
     with pytest.raises(ValueError, match="one row"):
         FactorAnalysis(1).fit(x[:1])
+    for name, bad in [("tol", "x"), ("tol", np.nan), ("max_iter", -1), ("max_iter", 2.5), ("rng", 0)]:
+        with pytest.raises(ValueError, match=f"{name} must be a"):
+            FactorAnalysis(2, **{name: bad})
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
+        FactorAnalysis(1).fit(x).sample(3, 0)
     for bad in (np.nan, np.inf):
         broken = x.copy()
         broken[3, 1] = bad

@@ -122,10 +122,10 @@ def test_the_m_steps_covariances_are_weighted_moments(measure, rng, covariance):
     measure(model.covariances_ - truth)
 
 
-@pytest.mark.equation("gmm.covariances", "max of -ln|C| - tr(C^-1 S) with eigenvalues >= floor: no other is better",
+@pytest.mark.equation("gmm.covariances", "max of -ln|C| - tr(C^-1 S), C >= diag(floor): no other is better",
                       bound=1e-10, kind="O")
 def test_raised_eigenvalues_are_the_constrained_maximum(measure, rng):
-    floor, U = 0.1, np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    floor, U = np.full(4, 0.1), np.linalg.qr(rng.standard_normal((4, 4)))[0]
     S = U * [1e-9, 0.03, 0.5, 2] @ U.T
 
     def objective(C):
@@ -135,9 +135,11 @@ def test_raised_eigenvalues_are_the_constrained_maximum(measure, rng):
     for size in (1e-3, 1e-2, 0.1, 1):
         for _ in range(100):
             values, V = np.linalg.eigh(best + size * (lambda a: a + a.T)(rng.standard_normal((4, 4))))
-            measure(max(objective(V * np.maximum(values, floor) @ V.T) - objective(best), 0))
-    assert raised(S, 1e-10) is S
-    np.testing.assert_array_equal(raised(np.array([0.01, 1]), floor), [0.1, 1])
+            measure(max(objective(V * np.maximum(values, 0.1) @ V.T) - objective(best), 0))
+    assert raised(S, floor / 1e9) is S
+    np.testing.assert_array_equal(raised(np.array([0.01, 1]), floor[:2]), [0.1, 1])
+    b = np.array([1e-3, 1, 10, 1e3])                               # other units, and the same maximum in them
+    measure(raised(S * np.outer(b, b), floor * b ** 2) / np.outer(b, b) - best)
 
 
 @pytest.mark.equation("em.monotone", "Gaussian mixture: ln p(X) never falls, relative", bound=1e-10, kind="O")
@@ -174,17 +176,17 @@ def test_iterations_are_scikit_learns(measure, oracle, covariance, name):
 
 
 @pytest.mark.oracle
-@pytest.mark.equation("gmm.density", "ln p(X) at convergence = scikit-learn's with reg_covar = floor, relative",
+@pytest.mark.equation("gmm.density", "ln p(X) at convergence = scikit-learn's with little reg_covar, relative",
                       bound=1e-4, kind="O")
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer"])
 def test_the_likelihood_is_scikit_learns(measure, oracle, name):
     x = getattr(oracle("sklearn.datasets"), f"load_{name}")().data
     r = thirds(x)
-    first = begun(x, r, floor=1e-9)
+    first = begun(x, r, floor=1e-12)
     peer = oracle("sklearn.mixture").GaussianMixture(
         3, tol=1e-7, reg_covar=1e-9, max_iter=2000, weights_init=first.weights_, means_init=first.means_,
         precisions_init=np.linalg.inv(first.covariances_)).fit(x)
-    measure(fit(x, 3, start=r, tol=1e-7, max_iter=2000, floor=1e-9).score(x) / peer.score(x) - 1)
+    measure(fit(x, 3, start=r, tol=1e-7, max_iter=2000, floor=1e-12).score(x) / peer.score(x) - 1)
 
 
 @kinds
@@ -219,12 +221,27 @@ def test_a_component_that_collapses_stops_at_the_floor(rng, covariance):
         model = fit(X, min(3, len(np.unique(X, axis=0))), covariance, floor=1e-3, max_iter=50)
         r, score = model.predict_proba(X), model.score_samples(X)
         assert np.isfinite(r).all() and np.isfinite(score).all() and np.isfinite(model.sample(4, rng)).all(), name
-        assert np.linalg.eigvalsh(dense(model)).min() > 0.99e-3, name
+        floor = np.mean(model.floor_) if covariance == "spherical" else model.floor_
+        root = np.sqrt(np.broadcast_to(floor, X.shape[1]))
+        assert np.linalg.eigvalsh(dense(model) / np.outer(root, root)).min() > 0.99, name
     point = fit(cases["a point many times"], 3, covariance, floor=1e-3, max_iter=50)
     if covariance != "tied":
         k = point.predict(np.full((1, 3), 20.0))[0]
-        np.testing.assert_allclose(dense(point)[k], 1e-3 * np.eye(3), atol=1e-9)
+        floor = np.diag(1e-3 * cases["a point many times"].var(axis=0))
+        floor = np.trace(floor) / 3 * np.eye(3) if covariance == "spherical" else floor
+        np.testing.assert_allclose(dense(point)[k], floor, atol=1e-9)
         np.testing.assert_allclose(point.means_[k], 20)
+
+
+@kinds
+def test_the_units_of_the_data_do_not_matter(rng, covariance):
+    x = rng.standard_normal((200, 2)) + np.repeat([[0, 0], [8, 0]], 100, axis=0)
+    units = {"full": [1e-9, 1e4], "diagonal": [1e-9, 1e4]}.get(covariance, 1e-4)
+    start = np.repeat(np.eye(2), 100, axis=0)
+    one, other = (fit(v, 2, covariance, start=start) for v in (x, x * units))
+    np.testing.assert_allclose(other.predict_proba(x * units), one.predict_proba(x), atol=1e-8)
+    np.testing.assert_allclose(other.score(x * units) + np.log(np.broadcast_to(units, 2)).sum(), one.score(x))
+    np.testing.assert_allclose(dense(other) / np.outer(np.broadcast_to(units, 2), units), dense(one), rtol=1e-6)
 
 
 def test_a_component_that_explains_nothing_stays_as_it_is(rng):
@@ -262,7 +279,8 @@ def test_arrays_keep_their_dtype_and_are_not_written_to(rng):
     x = data(rng).astype(np.float32)
     copy = x.copy()
     model = fit(x, 3)
-    assert model.score_samples(x).dtype == model.predict_proba(x).dtype == np.float32
+    for y in (model.score_samples(x), model.predict_proba(x), model.mean_, model.sample(3, rng)):
+        assert y.dtype == np.float32
     np.testing.assert_array_equal(x, copy)
     r = rng.dirichlet(np.ones(3), 300)
     start = r.copy()
@@ -278,16 +296,24 @@ def test_bad_input_is_refused(rng):
         GaussianMixture(5, rng=rng).fit(x[:4])
     with pytest.raises(ValueError, match="only 2 different rows: too few for 3"):
         GaussianMixture(3, rng=rng).fit(np.repeat(x[:2], 5, axis=0))
-    with pytest.raises(ValueError, match="floor must be positive, not 0"):
+    with pytest.raises(ValueError, match="floor must be a number > 0, not 0"):
         GaussianMixture(2, rng=rng, floor=0).fit(x)
     with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
         GaussianMixture(2).fit(x)
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
+        fit(x, 2).sample(3, 0)
+    for name, bad in [("tol", "x"), ("tol", np.nan), ("max_iter", -1), ("max_iter", 2.5), ("max_iter", "3"),
+                      ("n_init", 0), ("floor", -1), ("floor", "x"), ("floor", np.nan)]:
+        with pytest.raises(ValueError, match=f"{name} must be a"):
+            GaussianMixture(2, rng=rng, **{name: bad})
+    with pytest.raises(ValueError, match="numbers as large as .*whose squares overflow float64"):
+        GaussianMixture(2, rng=rng).fit(x * 1e160)
     for start in (np.full((300, 3), 0.5), np.full((300, 2), 0.4), np.tile([1, 0], (300, 1)),
                   np.tile([2, -1], (300, 1))):
         with pytest.raises(ValueError, match=r"start must be \(300, 2\) probabilities"):
             GaussianMixture(2, rng=rng).fit(x, start=start)
     with pytest.raises(ValueError, match="singular to rounding: leave out features"):
-        GaussianMixture(1, rng=rng).fit(np.concatenate([x[:, :1] * 1e9, x[:, :1] * 3e9, x], axis=1))
+        GaussianMixture(1, rng=rng, floor=1e-18).fit(np.concatenate([x[:, :1] * 1e9, x[:, :1] * 3e9, x], axis=1))
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match=f"X holds {bad}"):
             GaussianMixture(2, rng=rng).fit(np.where(x == x[3, 1], bad, x))

@@ -151,12 +151,29 @@ def test_a_component_that_collapses_stops_at_the_floor(rng):
             model = fit(X, min(3, len(np.unique(X, axis=0))), q, floor=1e-3, max_iter=50)
             for v in (*model.posterior(X), model.score_samples(X), model.sample(4, rng), model.reconstruct(X)):
                 assert np.isfinite(v).all(), name
-            assert (model.noise_variance_ >= 1e-3).all()
+            assert (model.noise_variance_ >= 0.99e-3 * (X.var(axis=0).mean() if np.ptp(X, axis=0).any() else 1)).all()
     point = fit(cases["a point many times"], 3, 2, floor=1e-3, max_iter=50)
     k = point.predict(np.full((1, 5), 20.0))[0]
-    np.testing.assert_allclose(dense(point)[k], 1e-3 * np.eye(5), atol=1e-9)
+    np.testing.assert_allclose(dense(point)[k], 1e-3 * cases["a point many times"].var(axis=0).mean() * np.eye(5),
+                               atol=1e-9)
     offset = fit(cases["huge offset"], 3, 2, max_iter=50)
     assert offset.score(x + 1e6) == pytest.approx(fit(x, 3, 2, max_iter=50).score(x), rel=1e-6)
+
+
+@pytest.mark.parametrize("units", [1, 1e-4, 1e5])
+def test_small_noise_is_found_in_any_units(rng, units):
+    plane = rng.standard_normal((300, 2)) @ rng.standard_normal((2, 6))
+    x = units * (plane + 0.01 * rng.standard_normal((300, 6)))
+    assert fit(x, 1, 2, tol=1e-6).noise_variance_ == pytest.approx((0.01 * units) ** 2, rel=0.1)
+
+
+def test_a_likelihood_that_falls_by_rounding_is_refused(rng):
+    x = np.concatenate([rng.standard_normal((100, 2)) @ rng.standard_normal((2, 6)) + rng.standard_normal(6)
+                        for _ in range(2)])
+    with pytest.raises(ValueError, match="the likelihood fell by .* nats: .* rounds it away"):
+        fit(x, 2, 2, floor=1e-18)
+    trace = fit(x, 2, 2).loglik_trace_
+    assert np.diff(trace).min() > -1e-6
 
 
 def test_a_component_that_explains_nothing_does_no_harm(rng):
@@ -192,7 +209,8 @@ def test_arrays_keep_their_dtype_and_are_not_written_to(rng):
     x = data(rng).astype(np.float32)
     copy = x.copy()
     model = fit(x, 3, 2)
-    for y in (model.score_samples(x), model.transform(x), model.reconstruct(x), *model.posterior(x)):
+    for y in (model.mean_, model.sample(3, rng), model.score_samples(x), model.transform(x), model.reconstruct(x),
+              *model.posterior(x)):
         assert y.dtype == np.float32
     np.testing.assert_array_equal(x, copy)
 
@@ -211,6 +229,11 @@ def test_bad_input_is_refused(rng):
         MixturePPCA(3, 1, rng).fit(np.repeat(x[:2], 5, axis=0))
     with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
         MixturePPCA(2, 1).fit(x)
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
+        fit(x, 2, 1).sample(3, 0)
+    for name, bad in [("tol", "x"), ("tol", np.nan), ("max_iter", -1), ("n_init", 0), ("floor", 0), ("floor", "x")]:
+        with pytest.raises(ValueError, match=f"{name} must be a"):
+            MixturePPCA(2, 1, rng, **{name: bad})
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match=f"X holds {bad}"):
             MixturePPCA(2, 1, rng).fit(np.where(x == x[3, 1], bad, x))

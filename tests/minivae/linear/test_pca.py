@@ -152,6 +152,21 @@ def test_data_in_a_subspace_have_components_but_no_density(rng, method):
         PCA(3, method=method, whiten=True).fit(X)
 
 
+def test_variances_that_are_small_beside_others_are_kept(rng):
+    X = rng.standard_normal((50, 2)) * [1, 1e-8]
+    np.testing.assert_allclose(PCA(2).fit(X).explained_variance_, np.linalg.svd(X - X.mean(axis=0))[1] ** 2 / 49)
+    X = rng.standard_normal((2000, 200)) * np.geomspace(1, 3e-3, 200)
+    X = X @ np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    m = PCA(180).fit(X.astype(np.float32))
+    assert m.score(X.astype(np.float32)) == pytest.approx(PCA(180).fit(X).score(X), abs=0.05)
+
+
+@pytest.mark.parametrize("method", ["svd", "covariance"])
+def test_many_equal_rows_are_equal_for_all_that_their_mean_is_rounded(method):
+    with pytest.raises(ValueError, match="rows of X are all equal"):
+        PCA(2, method=method).fit(np.full((100_000, 3), 0.1))
+
+
 def test_constant_features_are_no_obstacle(rng):
     X = np.insert(correlated(rng), 2, 0.1, axis=1)
     m = PCA(3).fit(X)
@@ -168,6 +183,8 @@ def test_bad_input_is_refused(rng, method):
     for bad, message in [(hole, "nan.*row 1, column 2"), (infinite, "-inf, first in row 3, column 4"),
                          (X[0], r"must be \(N, D\).*shape \(8,\)"), (X[:0], "at least one row"),
                          (X[:1], "one row: a variance takes two"), (np.full((4, 3), 0.1), "rows of X are all equal"),
+                         (np.ma.array(X, mask=X == X[2, 3]), "holds nan, first in row 2, column 3"),
+                         (X * 1e160, "squares overflow float64"), (X.astype(np.float32) * 1e19, "overflow float32"),
                          (X.astype(str), "must hold numbers"), (X + 1j, "must hold numbers, not complex128")]:
         with pytest.raises(ValueError, match=message):
             model.fit(bad)
@@ -187,6 +204,8 @@ def test_bad_input_is_refused(rng, method):
         model.inverse_transform(X[:, :3])
     with pytest.raises(ValueError, match="n must be a positive integer"):
         model.sample(-1, rng)
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator"):
+        model.sample(3, 0)
 
 
 def test_an_unknown_method_lists_the_choices():

@@ -304,6 +304,37 @@ def test_em_that_has_not_converged_says_so(rng):
     assert m.n_iter_ == 2 and len(m.loglik_trace_) == 3
 
 
+def test_in_float32_a_likelihood_is_right_or_refused(rng):
+    X = rng.standard_normal((2000, 200)) * np.geomspace(1, 1e-4, 200)
+    X = X @ rotation(rng, 200)
+    single, right = X.astype(np.float32), []
+    for q in range(10, 200, 30):
+        for method in ("eigen", "em"):
+            try:
+                ours = PPCA(q, method=method, rng=rng).fit(single).score(single)
+            except ValueError as refusal:
+                assert "float32 rounds away" in str(refusal) or "lie in a subspace" in str(refusal)
+            else:
+                right.append(q)
+                assert ours == pytest.approx(PPCA(q).fit(X).score(X), abs=0.1)
+    assert max(right) >= 70
+
+
+@pytest.mark.parametrize("options", [{"method": "em"}, {"method": "eigen"}])
+def test_a_fit_that_is_refused_leaves_the_model_as_it_was(rng, options):
+    X, bad = correlated(rng), rng.standard_normal((30, 2)) @ rng.standard_normal((2, 6))
+    m = PPCA(2, rng=rng, **options)
+    bad = bad if m.method == "em" else bad * np.inf
+    for _ in range(2):
+        before = dict(vars(m))
+        with pytest.raises(ValueError):
+            m.fit(bad)
+        assert vars(m) == before and all(vars(m)[k] is v for k, v in before.items())
+        m.fit(X)
+    with pytest.raises(ValueError, match="call fit first"):
+        PPCA(2).transform(X)
+
+
 def test_data_in_a_subspace_have_a_projection_but_no_density(rng):
     X = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 5)) + 7
     for q in (2, 3):
@@ -313,6 +344,8 @@ def test_data_in_a_subspace_have_a_projection_but_no_density(rng):
         for call in (m.score_samples, m.bic):
             with pytest.raises(ValueError, match="lie in a subspace.*take fewer components"):
                 call(X)
+        filled, std = m.impute(X, return_std=True)                 # with nothing missing there is nothing to ask
+        assert (filled == X).all() and not std.any()
         with pytest.raises(ValueError, match="missing values have no density"):
             m.impute(np.where(X > 8, np.nan, X))
         with pytest.raises(ValueError, match=f"X lies in {q} dimensions.*grows without bound"):
@@ -369,6 +402,8 @@ def test_bad_arguments_are_refused(rng):
         PPCA(2, tol=-1)
     with pytest.raises(ValueError, match="criterion must be one of 'bic', 'heldout'"):
         choose_n_components(X, [1, 2], "aic")
+    with pytest.raises(ValueError, match="at least 5 rows, not 4"):
+        choose_n_components(X[:4], [1, 2], "heldout", rng=rng)
     with pytest.raises(ValueError, match="at least one number of components"):
         choose_n_components(X, [])
     with pytest.raises(ValueError, match="rng must be"):
