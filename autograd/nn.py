@@ -127,7 +127,7 @@ def _parts(key, value):
 
 
 class Linear(Module):
-    """y = φ(x W + b): x (..., n_in) to (..., n_out), `activation` None or an elementwise op's name; no b if not `bias`."""
+    """y = φ(x W + b): x (..., n_in) to (..., n_out), `activation` None or the name of an op; no b if not `bias`."""
 
     def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, bias: bool = True,
                  rng: np.random.Generator):

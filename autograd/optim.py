@@ -40,7 +40,8 @@ class Optimizer:
             setattr(self, slot, [np.zeros_like(p.data) for p in self.params])
 
     def __getitem__(self, player: str):
-        raise ValueError(f"this is a game: give Players, with an optimizer named {player!r}, not one {type(self).__name__}")
+        raise ValueError(f"this is a game: give Players, with an optimizer named {player!r}, not one "
+                         f"{type(self).__name__}")
 
     def zero_grad(self):
         for p in self.params:

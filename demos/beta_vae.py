@@ -1,6 +1,6 @@
 """beta-VAE: what a dearer code gives up and what it gains, on images whose factors are known.
 
-Shapes of six sizes at 16 x 16 places; the codes of VAE, beta-VAE and beta-TCVAE, judged by their mutual information gap.
+Shapes of six sizes at 16 x 16 places; the codes of VAE, beta-VAE and beta-TCVAE, by their mutual information gap.
 """
 # %% Setup
 import numpy as np
@@ -68,7 +68,7 @@ for beta in (1.0, 4.0, 16.0):
     model = BetaVAE(1024, beta=beta, latent_dim=60, hidden=(), likelihood="gaussian", variance=VARIANCE, rng=rng)
     point = rate_distortion(trained(model, max(STEPS // 2, 500), 3e-3), x[some], rng)
     exact = linear_rate_distortion(eigenvalues, beta, VARIANCE)
-    linear.append((f"β = {beta:g}", (point.rate, point.distortion)))
+    linear.append((f"β = {beta:g}", (point.rate, point.distortion), (exact.rate, exact.distortion)))
     off.append((point.distortion + beta * point.rate) - (exact.distortion + beta * exact.rate))
 curve = linear_rate_distortion(eigenvalues, np.geomspace(0.8, 25, 50), VARIANCE)
 figures["rate_distortion"] = plots.rate_distortion(points, linear, (curve.rate, curve.distortion))

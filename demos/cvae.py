@@ -67,13 +67,15 @@ for n in (1, 2, 3):
     log_p = model.log_likelihood(unknown[:, rest], unknown[:, seen], 20, rng)
     baseline = plain.predict(unknown[:, seen]).log_prob(unknown[:, rest]).data
     better.append(np.mean(log_p - baseline))
-    print(f"{n} quadrants given: -ln p(the rest) <= {-log_p.mean():.1f} nats, without latents {-baseline.mean():.1f}")
+    print(f"{n} of 4 quadrants given: -ln p(the rest) <= {-log_p.mean():.1f}, without latents {-baseline.mean():.1f} nats")
     row = [np.where(np.isin(np.arange(784), seen), unknown[:10], 0.35), unknown[:10].copy()]
-    for fill in (plain.predict(unknown[:10, seen]).mean.data, *(model.sample(unknown[:10, seen], rng) for _ in range(2))):
+    y = unknown[:10, seen]
+    for fill in (plain.predict(y).mean.data, model.sample(y, rng), model.sample(y, rng)):
         row.append(unknown[:10].copy())
         row[-1][:, rest] = fill
     grids += row
-names = ["given", "digit", "no latents", "CVAE", "again"] * 3
+names = [label for n in ("one quarter", "two quarters", "three")
+         for label in (f"given {n}", "digit", "no latents", "CVAE", "again")]
 figures["completion"] = plots.image_grid(np.concatenate(grids), 10, "the rest of a digit, given a part", labels=names)
 
 for name, figure in figures.items():

@@ -48,9 +48,9 @@ dull = np.where(gone, model.mean_, X_test)
 rmse, plain = (np.sqrt(np.mean((x - X_test)[gone] ** 2)) for x in (filled, dull))
 print(f"missing pixels: RMSE {rmse:.4f}, {rmse / plain:.2f} of the mean image's {plain:.4f}; "
       f"{np.mean((np.abs(filled - X_test) < 2 * std)[gone]):.0%} are within two standard deviations of the truth")
-rows = {"digit": X_test, "half of it": np.where(gone, 0.35, X_test), "holes at μ": dull, "E[x | half]": filled.clip(0, 1)}
+rows = {"digit": X_test, "half of it": np.where(gone, 0.35, X_test), "holes at μ": dull, "E[x | half]": filled.clip(0)}
 figures["completed"] = plots.image_grid(np.concatenate([x[:14] for x in rows.values()]), 14, labels=list(rows),
-                                        title=f"PPCA, q = {COMPONENTS}, learned from digits with half of the pixels gone")
+                                        title=f"PPCA, q = {COMPONENTS}, that has never seen a whole digit")
 
 # %% Ten planes instead of one: a mixture of PPCA
 mixture = MixturePPCA(CLUSTERS, 10, rng=rng, tol=0.2).fit(X)

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from .files import atomic
 
+
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> Path:
     """Write the figure as a PNG."""
     with atomic(path) as file:
@@ -296,15 +297,17 @@ def tradeoff(points: dict[str, tuple]) -> Figure:
 
 
 def rate_distortion(models: dict[str, list], linear: list, curve: tuple) -> Figure:
-    """(R, D) of `models`, by label a list of points; and of `linear` ones, by β, over the analytic `curve` (R, D)."""
+    """(R, D) of `models`, a list of points by label; of `linear` ones, beside their optima on the `curve` (R, D)."""
     figure = Figure((10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, (name, found) in enumerate(models.items()):
         left.plot(*np.transpose(found), "o", color=f"C{i}", label=name)
     left.set(title="sprites, an MLP decoder: points of single runs")
     right.plot(*curve, "k-", lw=1, label="reverse water-filling")
-    for i, (name, point) in enumerate(linear):
-        right.plot(*point, "o", color=f"C{i}", label=name)
+    for i, (name, point, exact) in enumerate(linear):
+        right.plot(*point, "o", color=f"C{i + 4}", label=name)
+        right.plot(*exact, "o", color=f"C{i + 4}", mfc="none", ms=11)
+    right.plot([], [], "o", color="0.5", mfc="none", ms=11, label="their optima")
     right.set(title="sprites, a linear decoder with Gaussian noise")
     for ax in (left, right):
         ax.set(xlabel="rate R, nats", ylabel="distortion D, nats")

@@ -53,6 +53,8 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | P
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
     check_rng(rng)
+    if isinstance(optimizer, Players) and type(model).objectives is Model.objectives:
+        raise ValueError(f"{type(model).__name__} is no game: give it one optimizer, not Players")
     if not {id(p) for p in model.parameters()} & {id(p) for p in optimizer.params}:
         raise ValueError("the optimizer has none of the model's parameters")
     for path in filter(None, (history, checkpoint)):
@@ -107,7 +109,7 @@ def _step(model, batch, optimizer, rng, t, checkpoint):
     for player, loss, terms in model.objectives(batch, rng):
         if not math.isfinite(loss.item()):
             raise FloatingPointError(_blame(model, batch, rng, state, t, checkpoint))
-        turn = optimizer if player is None else optimizer[player]
+        turn = optimizer[player] if player else optimizer
         turn.zero_grad()
         loss.backward()
         turn.step()

@@ -23,6 +23,7 @@ import numpy as np
 from autograd.kernels import kernel
 from autograd.nn import check_rng
 
+from ..checks import check_count
 from .arrays import Rows
 from .batches import as_floats
 
@@ -110,14 +111,14 @@ class Sprites(Rows):
     def batch(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """n images at random, each one as likely: (n, size²) float32 in [0, 1], and their factors (n, k)."""
         check_rng(rng)
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"a batch is of one or more images, not {n!r}")
-        rows = rng.integers(len(self), size=n)
+        rows = rng.integers(len(self), size=check_count(n, "n"))
         return as_floats(self[rows].reshape(n, -1)), self.factors(rows)
 
     def _rows(self, index):
         if isinstance(index, slice):
             return np.arange(*index.indices(len(self)))
+        if isinstance(index, tuple):
+            raise IndexError(f"sprites have rows alone: index them by one thing, such as a list, not by {index}")
         rows = np.asarray(index) if np.size(index) else np.zeros(0, int)
         if rows.dtype.kind not in "iu":
             raise IndexError(f"sprites are counted by whole numbers, not by {rows.dtype}")

@@ -277,6 +277,6 @@ def _encode(encode, data, factors):
         images = as_floats(data[rows[i:i + BATCH]])
         codes.append(np.asarray(plain(encode(images.reshape(len(images), -1)))))
         if codes[-1].ndim != 2 or len(codes[-1]) != len(images) or not np.isfinite(codes[-1]).all():
-            raise ValueError(f"encode must give finite codes (n, d) for images (n, D); for n = {len(images)} it gave "
-                             f"an array of shape {codes[-1].shape}")
+            raise ValueError(f"encode must give codes (n, d), such as the mean of q(z | x), without NaN or inf, for "
+                             f"images (n, D); for n = {len(images)} it gave an array of shape {codes[-1].shape}")
     return _standardise(np.concatenate(codes))[where].reshape(*factors.shape[:-1], -1)

@@ -41,6 +41,8 @@ class BetaTCVAE(VAE):
         super().__init__(data_dim, **options)
 
     def penalty(self, q, z, kl):
+        if len(z) == 1:                                            # a last batch of one example tells nothing of q(z)
+            return super().penalty(q, z, kl)
         tc = total_correlation(z, q.mu, q.logvar, log_weights(len(z), self.data_size, self.weights))
         return super().penalty(q, z, kl) + (self.beta - 1) * tc                            # (2)
 

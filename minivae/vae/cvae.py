@@ -20,6 +20,7 @@ from autograd import Tensor, no_grad, ops
 from autograd.nn import MLP
 from autograd.tensor import plain
 
+from ..checks import check_choice, check_count
 from ..distributions import Bernoulli, Normal
 from .vae import VAE, Elbo
 
@@ -35,13 +36,10 @@ class CVAE(VAE):
     def __init__(self, data_dim: int, condition_dim: int, latent_dim: int = 20, hidden: tuple = (400,), *,
                  prior: str = "learned", prior_hidden: tuple = (), activation: str = "relu", rng: np.random.Generator,
                  **options):
-        if not isinstance(condition_dim, int) or condition_dim < 1:
-            raise ValueError(f"condition_dim must be a positive whole number, not {condition_dim!r}")
-        if prior not in ("learned", "standard"):
-            raise ValueError(f"prior is 'learned' or 'standard', not {prior!r}")
+        check_choice(prior, "prior", ("learned", "standard"))
         if not isinstance(prior_hidden, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in prior_hidden):
             raise ValueError(f"prior_hidden must be a tuple of positive whole numbers, not {prior_hidden!r}")
-        self.condition_dim = condition_dim
+        self.condition_dim = check_count(condition_dim, "condition_dim")
         super().__init__(data_dim, latent_dim, hidden, activation=activation, rng=rng, **options)
         self.prior_net = None
         if prior == "learned":
@@ -108,7 +106,7 @@ class CVAE(VAE):
         return np.asarray(self.decode(self.encode(x, y).mean, y).mean)
 
     def condition(self, y, rows: int | None = None) -> np.ndarray | Tensor:
-        """y as floats (B, C), labels as one-hot. Raises ValueError unless it is what the model is conditioned on."""
+        """y as floats (B, C): labels as one-hot; numbers, and bytes, as they are. Raises ValueError for others."""
         values, C, dtype = np.asarray(plain(y)), self.condition_dim, self.logvar.dtype
         labels = values.ndim == 1 and values.dtype.kind in "iu"
         if not labels and (values.ndim != 2 or values.shape[1] != C or values.dtype.kind not in "fbiu"):

@@ -25,6 +25,7 @@ from autograd import Tensor, no_grad, ops
 from autograd.nn import MLP, Parameter, check_rng
 from autograd.tensor import plain
 
+from ..checks import check_count
 from ..distributions import Bernoulli, Normal
 from ..train import Model
 
@@ -133,8 +134,7 @@ class VAE(Model):
 
     def _log_mean_weights(self, k, rng, *data):
         """ln of the mean of k weights, for `data` x or, in a model of x given y, x and y."""
-        if k < 1:
-            raise ValueError(f"log_likelihood needs at least one sample, not k = {k}")
+        check_count(k, "k")
         parts = [[v[i:i + ROWS] for v in data] for i in range(0, len(data[0]), ROWS)]
         return np.concatenate([self._log_mean_weight(k, rng, *part) for part in parts])
 

@@ -325,7 +325,7 @@ def test_players_keep_an_optimizer_each_and_their_state_comes_back(rng):
 
 @pytest.mark.parametrize("make, message", [
     (lambda p: optim.Players(), "at least one optimizer"), (lambda p: optim.Players(a=p), "at least one optimizer"),
-    (lambda p: optim.Players(a=optim.SGD([p], 0.1), b=optim.SGD([p], 0.1)), "two players were given the same parameter"),
+    (lambda p: optim.Players(a=optim.SGD([p], 0.1), b=optim.SGD([p], 0.1)), "two players were given the same"),
     (lambda p: optim.Players(a=optim.SGD([p], 0.1))["b"], "no optimizer for the player 'b', only for a"),
     (lambda p: optim.Players(a=optim.SGD([p], 0.1)).load_state({}), "not the state of the players a"),
     (lambda p: optim.SGD([p], 0.1)["a"], "this is a game: give Players")])

@@ -132,8 +132,8 @@ def test_the_contract(rng):
     (BetaVAE, {"beta": np.inf}, "not inf"), (BetaVAE, {"beta": "4"}, "not '4'"), (BetaVAE, {"beta": None}, "not None"),
     (BetaVAE, {"beta": True}, "not True"), (AnnealedVAE, {"gamma": -1}, "gamma must be a number >= 0"),
     (AnnealedVAE, {"capacity": -0.1}, "capacity must be a number >= 0, not -0.1"),
-    (AnnealedVAE, {"steps": 0}, "steps must be a positive whole number, not 0"),
-    (AnnealedVAE, {"steps": 1e5}, "steps must be a positive whole number"),
+    (AnnealedVAE, {"steps": 0}, "steps must be a positive integer, not 0"),
+    (AnnealedVAE, {"steps": 1e5}, "steps must be a positive integer"),
     (BetaVAE, {"latent_dim": 0}, "latent_dim must be")])
 def test_bad_options_are_refused(rng, cls, options, message):
     with pytest.raises(ValueError, match=message):

@@ -364,9 +364,9 @@ def test_a_batch_without_labels_is_refused(rng):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"condition_dim": 0}, "condition_dim must be a positive whole number, not 0"),
+    ({"condition_dim": 0}, "condition_dim must be a positive integer, not 0"),
     ({"condition_dim": 2.0}, "condition_dim .* not 2.0"),
-    ({"prior": "flat"}, "prior is 'learned' or 'standard', not 'flat'"),
+    ({"prior": "flat"}, "prior must be one of 'learned', 'standard', not 'flat'"),
     ({"prior_hidden": 4}, "prior_hidden must be a tuple .* not 4"),
     ({"prior_hidden": (0,)}, "prior_hidden must be a tuple"), ({"latent_dim": 0}, "latent_dim")])
 def test_bad_options_are_refused(rng, options, message):
@@ -387,7 +387,7 @@ def test_a_network_without_latents_scores_each_pixel_by_itself(measure, rng):
 
 
 def test_latents_pay_where_there_are_two_ways_to_go_on(rng):
-    """x is two equal bits, whatever y: independent pixels cost 2 ln 2, a latent variable ln 2 and its own price."""
+    """x is four equal bits, whatever y: independent pixels cost 4 ln 2, a latent variable ln 2 and its own price."""
     x = np.repeat(rng.integers(0, 2, (512, 1)), 4, axis=1).astype(np.float32)
     y = rng.random((512, 2), np.float32)
     models = CVAE(4, 2, 1, (16,), rng=rng), FeedForward(4, 2, (16,), rng=rng)
@@ -397,3 +397,21 @@ def test_latents_pay_where_there_are_two_ways_to_go_on(rng):
     cvae = -models[0].log_likelihood(x, y, 50, rng).mean()
     plain = models[1].loss((x, y), rng)[1]["nll"]
     assert plain == pytest.approx(4 * np.log(2), rel=0.05) and cvae < plain - 1
+
+
+@pytest.mark.parametrize("batch, message", [
+    ((np.zeros((8, 1)), np.zeros((8, 3))), r"x must have shape \(8, 5\), not \(8, 1\)"),
+    ((np.zeros((1, 5)), np.zeros((8, 3))), r"x must have shape \(8, 5\), not \(1, 5\)"),
+    ((np.full((2, 5), 2.0), np.zeros((2, 3))), "x must be in"), (np.zeros((2, 5)), "a pair"),
+    ((np.full((2, 5), np.nan), np.zeros((2, 3))), "x must be finite"),
+    ((np.zeros((2, 5)), np.full((2, 3), np.inf)), "y must be finite"),
+    ((np.zeros((2, 5)), np.zeros(2, int)), r"y must have shape \(any, 3\), not \(2,\)")])
+def test_a_network_without_latents_refuses_what_it_cannot_use(rng, batch, message):
+    with pytest.raises(ValueError, match=message):
+        FeedForward(5, 3, (7,), rng=rng).astype(np.float64).loss(batch, rng)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, (7,)), (5, True, (7,)), (5, 3, 7), (5, 3, (0,))])
+def test_a_network_of_no_size_is_refused(rng, sizes):
+    with pytest.raises(ValueError, match="positive integer|a tuple"):
+        FeedForward(*sizes, rng=rng)

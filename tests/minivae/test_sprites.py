@@ -258,7 +258,12 @@ def test_bad_indices_and_factors_are_refused(rng):
         with pytest.raises(ValueError, match=message):
             s.index(factors)
     for n in (0, -1, 2.0, "3"):
-        with pytest.raises(ValueError, match="one or more"):
+        with pytest.raises(ValueError, match="n must be a positive integer"):
             s.batch(n, rng)
     with pytest.raises(ValueError, match="Generator"):
         s.batch(3, 0)
+
+
+def test_a_pair_of_indices_is_refused_as_a_sprite_has_no_second():
+    with pytest.raises(IndexError, match="rows alone"):
+        sprites(32)[0, 5]

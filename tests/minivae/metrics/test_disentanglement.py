@@ -345,7 +345,7 @@ def test_data_and_encoders_that_make_no_score_are_refused(rng, score):
     for bad, match in [((same, Grid(4), rng), "two or more factors"), ((same, Grid(4, 1), rng), r"\(4, 1\)"),
                        ((same, data, 0), "Generator"), ((same, data, rng, 10), "points"),
                        ((lambda x: x[:, 0], data, rng), r"shape \(16,\)"),
-                       ((lambda x: x * np.nan, data, rng), "finite codes"),
+                       ((lambda x: x * np.nan, data, rng), "without NaN or inf"),
                        ((lambda x: x[1:], data, rng), r"shape \(15, 2\)")]:
         with pytest.raises(ValueError, match=match):
             score(*bad)
