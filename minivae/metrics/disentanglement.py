@@ -15,6 +15,7 @@ section 4; (2): Kumar et al., arXiv:1711.00848, section 3; (3): Eastwood and Wil
 that of a forest; (5): Higgins et al., ICLR 2017, section 3; (6): Kim and Mnih, arXiv:1802.05983, section 4.
 """
 import math
+import warnings
 from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
@@ -47,11 +48,11 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
     A code is read in at least 20 bins, and two to each value of a factor, so that bins cap no factor's information.
     Means can be given too, but a code without noise tells of all that it was computed from, however little that moves
     it, as far as bins can show, which narrows the gap. Raises ValueError for other shapes or types, NaN, no factor that
-    varies, and a factor of n values one of which has fewer than max(10, 4n) examples.
+    varies, and N < 20; warns if a factor of n values has one with fewer than max(10, 4n) examples.
     """
     codes, factors, _ = _check(codes, factors, each=4)
     labels = [np.unique(v, return_inverse=True)[1] for v in factors.T]
-    each = min(len(codes) // 20, min(np.bincount(v).min() for v in labels) // 2)
+    each = max(1, min(len(codes) // 20, min(np.bincount(v).min() for v in labels) // 2))
     binned = [_bins(z, each) for z in codes.T]
     entropy = np.array([_entropy(v) for v in labels])
     joint = np.array([[_entropy(b * len(codes) + v) for v in labels] for b in binned])
@@ -65,7 +66,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, categorical: Sequence[int] = ())
     S is R², that of the straight line: a code that is a curved function of its factor loses by it. For the columns
     `categorical` of factors, whose values are in no order, it is the mean over the values of 2 × balanced accuracy − 1
     when two thresholds on the code decide whether the factor has that value: chance is 0, not the paper's 1/2. Raises
-    as `mig` does, but 10 examples of each value are enough.
+    and warns as `mig` does, but 10 examples of each value are enough.
     """
     codes, factors, kept = _check(codes, factors)
     if not set(categorical) <= set(range(len(kept))):
@@ -157,14 +158,17 @@ def _check(codes, factors, each=0):
                          + (", with NaN or inf" if codes.dtype.kind == "f" else ""))
     if factors.dtype.kind not in "iu":
         raise ValueError(f"factors must be integers, which value each factor has, not {factors.dtype}")
+    if len(codes) < 20:
+        raise ValueError(f"a score takes at least 20 examples, not {len(codes)}")
     kept = np.array([(v != v[0]).any() for v in factors.T], bool)
     if not kept.any():
         raise ValueError(f"no factor varies among these {len(factors)} examples")
     for k in np.flatnonzero(kept):
         counts = np.unique(factors[:, k], return_counts=True)[1]
         if counts.min() < (enough := max(10, each * len(counts))):
-            raise ValueError(f"factor {k} has {len(counts)} values, one of them in {counts.min()} of the {len(codes)} "
-                             f"examples: {enough} are needed of each")
+            warnings.warn(f"factor {k} has {len(counts)} values, one of them in {counts.min()} of the {len(codes)} "
+                          f"examples: with fewer than {enough} of each the score is rough",
+                          RuntimeWarning, stacklevel=3)
     return codes.astype(np.float64), factors[:, kept], kept
 
 
