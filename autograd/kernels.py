@@ -57,7 +57,7 @@ def _exp_and_log1p(a):
     most, log2_e, one, half = f(88), f(1 / math.log(2)), f(1), f(0.5)        # exp(−88) < 2⁻¹²⁶ counts as 0
     high, low = f(0.693359375), f(math.log(2) - 0.693359375)                 # ln 2, in two parts to keep r's digits
     e2, e3, e4, e5, e6, e7 = [f(1 / math.factorial(k)) for k in range(2, 8)]
-    a3, a5, a7, a9, a11, a13, a15 = [f(1 / k) for k in range(3, 16, 2)]
+    a3, a5, a7, a9, a11, a13 = [f(1 / k) for k in range(3, 14, 2)]
     bias, mantissa = np.int32(127), np.int32(23)
 
     def series(a):
@@ -68,7 +68,7 @@ def _exp_and_log1p(a):
         e *= np.int32((bias - n) << mantissa).view(f)
         s = e / (one + one + e)
         t = s * s
-        return e, f(2) * s * (one + t * (a3 + t * (a5 + t * (a7 + t * (a9 + t * (a11 + t * (a13 + t * a15)))))))
+        return e, f(2) * s * (one + t * (a3 + t * (a5 + t * (a7 + t * (a9 + t * (a11 + t * a13))))))
     return series
 
 

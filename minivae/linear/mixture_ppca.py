@@ -72,7 +72,7 @@ class MixturePPCA(Mixture):
         self.W_ = U * length[:, None]                              # turned to principal axes: WₖWₖᵀ is the same
 
     def _log_densities(self, X):
-        (K, D, q), noise = self.W_.shape, self.noise_variance_
+        (_, D, q), noise = self.W_.shape, self.noise_variance_
         L = np.linalg.cholesky(self._gram())
         explained = np.linalg.solve(L, self._projected(X).transpose(1, 2, 0))              # (K, q, N)
         logdet = (D - q) * np.log(noise) + 2 * np.sum(np.log(np.diagonal(L, axis1=1, axis2=2)), axis=1)

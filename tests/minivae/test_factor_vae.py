@@ -4,7 +4,6 @@ import pytest
 from scipy import stats
 
 from autograd import gradcheck, ops, optim
-from autograd.nn import MLP
 from minivae.data import Batches
 from minivae.train import fit
 from minivae.vae import VAE, FactorVAE
