@@ -1,9 +1,9 @@
 """A tiny reverse-mode autograd engine on NumPy.
 
-Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), nn, optim. debug and graph look
-inside a computation.
+Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), conv (and winograd, vectors,
+threads), pooling, nn (and module), optim. debug and graph look inside a computation.
 """
-from . import fused, nn, ops, optim
+from . import conv, fused, nn, ops, optim, pooling
 from .debug import detect_nan
 from .gradcheck import GradcheckError, gradcheck
 from .graph import draw

@@ -5,9 +5,12 @@
     (3)  gaussian_nll:           −ln N(x; μ, σ²) = ½ Σ ln 2π + ln σ² + (x − μ)² / σ²         [fused.gaussian-nll]
     (4)  gaussian_kl:            KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ μ² + σ² − 1 − ln σ²            [fused.gaussian-kl]
     (5)  softmax_cross_entropy:  −ln softmax(l)_c = ln Σ exp(l) − l_c                      [fused.softmax-cross-entropy]
+    (6)  group_norm:             y = φ(γ (x − μ) / √(σ² + ε) + β)                            [fused.group-norm]
 
-Sums run over the last axis, so (B, D) gives (B,), in nats. The twin is the oracle of the op's tests, and what second
-and higher derivatives go through: a VJP that uses a saved residual could not know how that depends on the inputs.
+Sums run over the last axis, so (B, D) gives (B,), in nats. In (6) φ is the identity or SiLU, and μ and σ² belong to
+one image and one group of its channels (Wu and He, arXiv:1803.08494). The twin is the oracle of the op's tests, and
+what second and higher derivatives go through: a VJP that uses a saved residual could not know how that depends on the
+inputs.
 """
 import math
 
@@ -15,8 +18,10 @@ import numpy as np
 
 from . import kernels, ops
 from .primitive import op
+from .threads import in_parts
 
 LOG_2PI = math.log(2 * math.pi)
+COST = 60                                    # group_norm takes as long as so many multiplications an element
 
 # Activations that `linear` can fuse: in place on its output, and the derivative as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
@@ -106,6 +111,47 @@ def _softmax_cross_entropy_vjp(g, residual, labels):
     return g * np.exp(residual) - np.where(np.arange(residual.shape[-1]) == np.asarray(labels)[..., None], g, 0)
 
 
+def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
+    """φ(gain (x − μ) / √(σ² + eps) + shift): x (B, ..., C), gain and shift (C,), φ = SiLU if `silu`, else the identity.
+
+    The C channels fall into `groups` of neighbours; μ and σ² are over all positions and the channels of a group, for
+    each x[b] by itself.
+    """
+    C = x.shape[-1] if x.ndim > 1 else 0
+    if not isinstance(groups, int) or groups < 1 or not C or C % groups:
+        raise ValueError(f"group_norm takes x (B, ..., C) with C a multiple of groups, not {x.shape} and {groups!r}")
+    if gain.shape != (C,) or shift.shape != (C,):
+        raise ValueError(f"group_norm of {C} channels takes gain and shift ({C},), not {gain.shape} and {shift.shape}")
+    dtype = np.result_type(x, gain, shift, np.float32)
+    x, gain, shift = (np.ascontiguousarray(v, dtype) for v in (x, gain, shift))
+    y, (mean, rstd) = np.empty_like(x), np.empty((2, len(x), C), dtype)
+    in_parts(lambda b: kernels.group_norm(_rows(x[b]), gain, shift, groups, eps, silu, _rows(y[b]), mean[b], rstd[b]),
+             len(x), COST * x.size)                                                        # (6)
+    return y, (mean, rstd)
+
+
+def _group_norm_vjp(g, x, gain, shift, residual, groups, silu):
+    g, x, gain, shift = map(np.ascontiguousarray, (g, x, gain, shift))
+    gx, (ggain, gshift) = np.empty_like(x), np.empty((2, len(x), len(gain)), x.dtype)
+    in_parts(lambda b: kernels.group_norm_vjp(_rows(g[b]), _rows(x[b]), gain, shift, groups, silu,
+                                              *[v[b] for v in residual], _rows(gx[b]), ggain[b], gshift[b]),
+             len(x), COST * x.size)
+    return gx, ggain.sum(axis=0), gshift.sum(axis=0)
+
+
+def _rows(x):
+    """A view (B, P, C) of a contiguous x (B, ..., C)."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+
+
+def _group_norm_twin(x, gain, shift, groups=1, eps=1e-5, silu=False):
+    parts = ops.reshape(x, (len(x), -1, groups, x.shape[-1] // groups))
+    r = parts - ops.mean(parts, axis=(1, 3), keepdims=True)
+    r = r / ops.sqrt(ops.mean(ops.square(r), axis=(1, 3), keepdims=True) + eps)
+    y = gain * ops.reshape(r, x.shape) + shift
+    return ops.silu(y) if silu else y
+
+
 linear = op(_linear, joint=_linear_vjp, twin=_linear_twin)
 bernoulli_nll = op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, lambda g, logits, residual:
                    -g[..., None] * np.broadcast_to(logits, residual.shape),
@@ -116,3 +162,4 @@ gaussian_kl = op(_gaussian_kl, joint=_gaussian_kl_vjp, twin=lambda mu, logvar: 0
     ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
 softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits,
                            labels: -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])
+group_norm = op(_group_norm, joint=_group_norm_vjp, residual=True, twin=_group_norm_twin)

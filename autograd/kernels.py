@@ -11,16 +11,18 @@ import sys
 import numba
 import numpy as np
 from numba.core import event
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 
 _ours = set()
 
 
-def kernel(function):
+def kernel(function=None, **options):
     """Compile at the first call, cache on disk."""
+    if function is None:
+        return lambda function: kernel(function, **options)
     _ours.add(function)
-    return numba.njit(cache=True, error_model="numpy")(function)
+    return numba.njit(cache=True, error_model="numpy", **options)(function)
 
 
 class _Announcer(event.Listener):
@@ -38,26 +40,29 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
+def exp_minus(a):
+    """exp(−a) for a >= 0."""
+    return math.exp(-a)
+
+
 def exp_and_log1p(a):
     """exp(−a) and ln(1 + exp(−a)) for a >= 0."""
     e = math.exp(-a)
     return e, math.log1p(e)
 
 
-@overload(exp_and_log1p, jit_options={"error_model": "numpy", "fastmath": {"contract"}})
-def _exp_and_log1p(a):
-    """In float32 by series, which vectorise, where calls of exp and log1p do not: right to 3e-7.
+@overload(exp_minus, jit_options={"error_model": "numpy", "fastmath": {"contract"}})
+def _exp_minus(a):
+    """In float32 by a series, which vectorises, where a call of exp does not: right to 3e-7.
 
     exp(−a) = 2⁻ⁿ exp(r) with n the integer nearest a / ln 2, and |r| <= ½ ln 2; 2⁻ⁿ is written into the bits.
-    ln(1 + e) = 2 artanh(s) with s = e / (2 + e) <= ⅓, and artanh(s) = s + s³/3 + s⁵/5 + ...
     """
     if a != numba.float32:
-        return lambda a: (math.exp(-a), math.log1p(math.exp(-a)))
+        return lambda a: math.exp(-a)
     f = np.float32
     most, log2_e, one, half = f(88), f(1 / math.log(2)), f(1), f(0.5)        # exp(−88) < 2⁻¹²⁶ counts as 0
     high, low = f(0.693359375), f(math.log(2) - 0.693359375)                 # ln 2, in two parts to keep r's digits
     e2, e3, e4, e5, e6, e7 = [f(1 / math.factorial(k)) for k in range(2, 8)]
-    a3, a5, a7, a9, a11, a13 = [f(1 / k) for k in range(3, 14, 2)]
     bias, mantissa = np.int32(127), np.int32(23)
 
     def series(a):
@@ -65,10 +70,23 @@ def _exp_and_log1p(a):
         n = np.int32(a * log2_e + half)
         r = f(n) * high - a + f(n) * low
         e = one + r * (one + r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * e7))))))
-        e *= np.int32((bias - n) << mantissa).view(f)
-        s = e / (one + one + e)
+        return e * np.int32((bias - n) << mantissa).view(f)
+    return series
+
+
+@overload(exp_and_log1p, jit_options={"error_model": "numpy", "fastmath": {"contract"}})
+def _exp_and_log1p(a):
+    """In float32 ln(1 + e) = 2 artanh(s) with s = e / (2 + e) <= ⅓, and artanh(s) = s + s³/3 + s⁵/5 + ..."""
+    if a != numba.float32:
+        return lambda a: (math.exp(-a), math.log1p(math.exp(-a)))
+    two = np.float32(2)
+    a1, a3, a5, a7, a9, a11, a13 = [np.float32(1 / k) for k in range(1, 14, 2)]
+
+    def series(a):
+        e = exp_minus(a)
+        s = e / (two + e)
         t = s * s
-        return e, f(2) * s * (one + t * (a3 + t * (a5 + t * (a7 + t * (a9 + t * (a11 + t * a13))))))
+        return e, two * s * (a1 + t * (a3 + t * (a5 + t * (a7 + t * (a9 + t * (a11 + t * a13))))))
     return series
 
 
@@ -119,3 +137,89 @@ def adam(p, g, m, v, lr, beta1, rest1, beta2, rest2, eps, shrink, root):
         m[i] = zero if abs(m_i) < least else m_i                   # a NaN stays one
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
         p[i] = shrink * p[i] - lr * m[i] / (math.sqrt(v[i]) * root + eps)
+
+
+@register_jitable
+def _share(sums, groups, count):
+    """sums (C,) ← for each channel the total of its group, divided by `count`."""
+    size = sums.size // groups
+    for start in range(0, sums.size, size):
+        total = 0.0
+        for c in range(start, start + size):
+            total += sums[c]
+        for c in range(start, start + size):
+            sums[c] = total / count
+
+
+@kernel(nogil=True)
+def group_norm(x, gain, shift, groups, eps, silu, y, mean, rstd):
+    """y ← φ(gain (x − mean) rstd + shift), and mean and rstd (B, C), equal within a group: x and y (B, P, C).
+
+    The sums are float64, which here costs no time. (64, 784, 32) float32 with SiLU: 0.8 ms.
+    """
+    B, P, C = x.shape
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), P * C // groups
+    scale, sums = np.empty(C, x.dtype), np.empty(C)
+    for b in range(B):
+        m, r = mean[b], rstd[b]
+        sums[:] = 0
+        for p in range(P):
+            for c in range(C):
+                sums[c] += x[b, p, c]
+        _share(sums, groups, count)
+        m[:] = sums
+        sums[:] = 0
+        for p in range(P):
+            for c in range(C):
+                sums[c] += (x[b, p, c] - m[c]) ** 2
+        _share(sums, groups, count)
+        for c in range(C):
+            r[c] = 1 / math.sqrt(sums[c] + eps)
+            scale[c] = gain[c] * r[c]
+        for p in range(P):
+            for c in range(C):
+                z = (x[b, p, c] - m[c]) * scale[c] + shift[c]
+                if silu:
+                    e = exp_minus(abs(z))
+                    z *= (one if z >= zero else e) / (one + e)
+                y[b, p, c] = z
+
+
+@kernel(nogil=True)
+def group_norm_vjp(g, x, gain, shift, groups, silu, mean, rstd, gx, ggain, gshift):
+    """The gradients gx (B, P, C) and, for each image, ggain and gshift (B, C). (64, 784, 32) with SiLU: 1.2 ms.
+
+    With x̂ = (x − mean) rstd, z = gain x̂ + shift, u = g φ'(z):  gshift = Σ u,  ggain = Σ u x̂, over the positions, and
+    gx = rstd (gain u − E[gain u] − x̂ E[gain u x̂]), with E over the group.
+    """
+    B, P, C = x.shape
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), P * C // groups
+    (scale, first, second), (sums, moments) = np.empty((3, C), x.dtype), np.empty((2, C))
+    for b in range(B):
+        m, r = mean[b], rstd[b]
+        sums[:] = 0
+        moments[:] = 0
+        for c in range(C):
+            scale[c] = gain[c] * r[c]
+        for p in range(P):
+            for c in range(C):
+                u = g[b, p, c]
+                if silu:
+                    z = (x[b, p, c] - m[c]) * scale[c] + shift[c]
+                    e = exp_minus(abs(z))
+                    s = (one if z >= zero else e) / (one + e)
+                    u *= s * (one + z * (one - s))
+                gx[b, p, c] = u
+            for c in range(C):                         # by itself: float64 would halve the vectors of the loop above
+                sums[c] += gx[b, p, c]
+                moments[c] += gx[b, p, c] * (x[b, p, c] - m[c])
+        for c in range(C):
+            gshift[b, c], ggain[b, c] = sums[c], moments[c] * r[c]
+            sums[c] *= scale[c]
+            moments[c] *= scale[c] * r[c] * r[c]
+        _share(sums, groups, count)
+        _share(moments, groups, count)
+        first[:], second[:] = sums, moments
+        for p in range(P):
+            for c in range(C):
+                gx[b, p, c] = scale[c] * gx[b, p, c] - first[c] - second[c] * (x[b, p, c] - m[c])

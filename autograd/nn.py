@@ -1,129 +1,21 @@
-"""Layers: a Module is whatever holds parameters.
+"""Layers. What makes them Modules is in module.py.
 
-    (1)  Linear:   y = φ(x W + b),  W and b ~ U(−1/√in, 1/√in)                               [nn.linear-init]
-    (2)  Dropout:  y = m ⊙ x / (1 − p),  m ~ Bernoulli(1 − p), so E y = x                    [nn.dropout]
+    (1)  Linear:           y = φ(x W + b),  W and b ~ U(−1/√in, 1/√in)                       [nn.linear-init]
+    (2)  Dropout:          y = m ⊙ x / (1 − p),  m ~ Bernoulli(1 − p), so E y = x            [nn.dropout]
+    (3)  Conv2d:           y = x ∗ w + b,  w and b ~ U(−1/√in, 1/√in),  in = k² c_in         [nn.conv-init]
+    (4)  SelfAttention:    softmax(q kᵀ / √d) v  in each head, of width d = C / heads        [nn.attention]
+    (5)  time_embedding:   e(t) = (sin ω₁t, ..., sin ωₙt, cos ω₁t, ..., cos ωₙt),
+                           so ⟨e(t), e(t')⟩ = Σ cos ωᵢ(t − t')                               [nn.time-embedding]
 
-A Module's state is what its attributes hold, by their names: a Parameter is a parameter, an ndarray a buffer, a Module
-or a list of Modules a part. Nothing is registered. Layers are float32; `astype(np.float64)` converts a whole model.
-The initialisation (1) is the one of PyTorch's nn.Linear, for sizes that its users know to work.
+The initialisations are those of PyTorch's layers, for sizes that their users know to work. Images are channel-last,
+(B, H, W, C): see conv.py. Vaswani et al., Attention is all you need, 2017, sections 3.2 for (4) and 3.5 for (5).
 """
-from typing import Iterator
-
 import numpy as np
 
 from . import fused, ops
+from .conv import conv2d
 from .fused import ACTIVATIONS
-from .tensor import FLOATS, Leaf, Tensor
-
-
-class Parameter(Tensor):
-    """A Tensor that requires a gradient: what an optimizer changes."""
-    __slots__ = ()
-
-    def __init__(self, data, dtype=np.float32):
-        super().__init__(data, requires_grad=True, dtype=dtype)
-
-
-class Module:
-    """Something with parameters, buffers and parts; call it to run `forward`."""
-    training = True
-    draws = False                                                  # whether `forward` takes an rng after x
-
-    def __call__(self, *args, **kwargs):
-        return self.forward(*args, **kwargs)
-
-    def _items(self, prefix=""):
-        """(name, owner, key, value) of every parameter and buffer, in the order of assignment."""
-        for key, value in vars(self).items():
-            if isinstance(value, (Parameter, np.ndarray)):
-                yield prefix + key, self, key, value
-            elif _hides_parameters(value):
-                raise ValueError(f"{type(self).__name__}.{key} holds parameters where nothing would find them: "
-                                 "make them Parameters or Modules, as attributes or, Modules, in a list")
-            for name, part in _parts(key, value):
-                yield from part._items(f"{prefix}{name}.")
-
-    def modules(self) -> Iterator["Module"]:
-        """This module and all its parts."""
-        yield self
-        for key, value in vars(self).items():
-            for _, part in _parts(key, value):
-                yield from part.modules()
-
-    def named_parameters(self) -> dict[str, Parameter]:
-        return {name: value for name, _, _, value in self._items() if isinstance(value, Parameter)}
-
-    def parameters(self) -> list[Parameter]:
-        return list({id(p): p for p in self.named_parameters().values()}.values())
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers, by name."""
-        return {name: np.array(value) for name, _, _, value in self._items()}
-
-    def load_state(self, state: dict[str, np.ndarray]):
-        """Take over what `state()` gave. Raises ValueError, and changes nothing, if a name, shape or dtype differs."""
-        check_state(self.state(), state, type(self).__name__)
-        for name, owner, key, value in list(self._items()):
-            if isinstance(value, Parameter):
-                value.assign(state[name])
-            else:
-                setattr(owner, key, np.array(state[name], value.dtype))
-
-    def astype(self, dtype):
-        """Convert every parameter and every float buffer to float32 or float64, in place; returns self."""
-        if np.dtype(dtype) not in FLOATS:
-            raise ValueError(f"a model is float32 or float64, not {np.dtype(dtype)}")
-        for _, owner, key, value in list(self._items()):
-            if isinstance(value, Parameter):
-                value.data, value.node.stale = value.data.astype(dtype), True
-                value.node = Leaf(value.shape, value.dtype)
-            elif value.dtype.kind == "f":
-                setattr(owner, key, value.astype(dtype))
-        return self
-
-    def train(self, on=True):
-        """Training mode: dropout is active. Returns self."""
-        for module in self.modules():
-            module.training = on
-        return self
-
-    def eval(self):
-        """Evaluation mode: dropout does nothing. Returns self."""
-        return self.train(False)
-
-    def describe(self) -> str:
-        """What the repr says of this module itself, parts aside."""
-        return type(self).__name__
-
-    def __repr__(self):
-        total = sum(p.size for p in self.parameters())
-        lines = [f"{self.describe()}  [{total:,} parameters]"]
-        for key, value in vars(self).items():
-            for name, part in _parts(key, value):
-                first, *rest = repr(part).splitlines()
-                lines += [f"  {name}: {first}", *("  " + line for line in rest)]
-        return "\n".join(lines)
-
-
-def check_state(mine: dict, given: dict, whose: str):
-    """Raise ValueError unless `given` has the names, shapes and dtypes of `mine`."""
-    if set(mine) != set(given):
-        raise ValueError(f"this is not the state of {whose}: it lacks {sorted(set(mine) - set(given))} "
-                         f"and has {sorted(set(given) - set(mine))}, which is not known")
-    for name in mine:
-        if np.shape(given[name]) != np.shape(mine[name]):
-            raise ValueError(f"this is not the state of {whose}: {name} has shape {np.shape(given[name])}, "
-                             f"not {np.shape(mine[name])}")
-        if given[name].dtype != mine[name].dtype:
-            raise ValueError(f"this is not the state of {whose}: {name} is {given[name].dtype}, not {mine[name].dtype}")
-
-
-def _parts(key, value):
-    if isinstance(value, Module):
-        return [(key, value)]
-    if isinstance(value, (list, tuple)) and any(isinstance(v, Module) for v in value):
-        return [(f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Module)]
-    return []
+from .module import Module, Parameter, check_state
 
 
 class Linear(Module):
@@ -190,6 +82,68 @@ class Embedding(Module):
         return f"Embedding({self.w.shape[0]}, {self.w.shape[1]})"
 
 
+class Conv2d(Module):
+    """y = x ∗ w + b: images (B, H, W, c_in) to (B, H', W', c_out), H' = (H + 2 padding − kernel) // stride + 1.
+
+    `padding` is of zeros, on each side; None is kernel // 2, which for an odd kernel and stride 1 keeps H and W.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, padding: int | None = None,
+                 bias: bool = True, rng: np.random.Generator):
+        check_rng(rng)
+        if min(c_in, c_out, kernel) < 1:
+            raise ValueError(f"Conv2d needs channels and a kernel of at least 1, not {c_in}, {c_out} and {kernel}")
+        self.stride, self.padding = stride, kernel // 2 if padding is None else padding
+        bound = (kernel * kernel * c_in) ** -0.5
+        self.w = Parameter(rng.uniform(-bound, bound, (kernel, kernel, c_in, c_out)))      # (3)
+        self.b = Parameter(rng.uniform(-bound, bound, c_out)) if bias else None
+
+    def forward(self, x):
+        return conv2d(x, self.w, self.b, stride=self.stride, padding=self.padding)         # (3)
+
+    def describe(self):
+        k, _, c_in, c_out = self.w.shape
+        return f"Conv2d({c_in} -> {c_out}, {k} x {k}{f', stride {self.stride}' if self.stride > 1 else ''})"
+
+
+class GroupNorm(Module):
+    """Each image's groups of channels to mean 0 and variance 1; gain and shift, and SiLU if `silu`: x (B, ..., C)."""
+
+    def __init__(self, groups: int, channels: int, silu: bool = False):
+        if min(groups, channels) < 1 or channels % groups:
+            raise ValueError(f"GroupNorm needs channels that are a multiple of groups, not {channels} and {groups}")
+        self.groups, self.silu = groups, silu
+        self.gain, self.shift = Parameter(np.ones(channels)), Parameter(np.zeros(channels))
+
+    def forward(self, x):
+        return fused.group_norm(x, self.gain, self.shift, self.groups, silu=self.silu)
+
+    def describe(self):
+        return f"GroupNorm({self.groups} groups of {len(self.gain) // self.groups}{', silu' if self.silu else ''})"
+
+
+class SelfAttention(Module):
+    """Each position of x (B, ..., C) becomes a mean of what all positions have: the same shape. No norm, no residual.
+
+    `qkv` maps C to 3 C: queries, keys, values, and in each the heads, one after the other; `out` maps the result.
+    """
+
+    def __init__(self, channels: int, heads: int = 1, *, rng: np.random.Generator):
+        if min(channels, heads) < 1 or channels % heads:
+            raise ValueError(f"SelfAttention needs channels that are a multiple of heads, not {channels} and {heads}")
+        self.heads = heads
+        self.qkv, self.out = Linear(channels, 3 * channels, rng=rng), Linear(channels, channels, rng=rng)
+
+    def forward(self, x):
+        B, d = x.shape[0], x.shape[-1] // self.heads
+        q, k, v = self.qkv(x).reshape(B, -1, 3, self.heads, d).transpose(2, 0, 3, 1, 4)    # (B, heads, positions, d)
+        y = ops.softmax((q * d ** -0.5) @ k.swapaxes(-1, -2)) @ v                          # (4)
+        return self.out(y.transpose(0, 2, 1, 3).reshape(x.shape))
+
+    def describe(self):
+        return f"SelfAttention({self.out.w.shape[0]}{f', {self.heads} heads' if self.heads > 1 else ''})"
+
+
 class Sequential(Module):
     """Layers one after the other. `rng` is handed to those that draw, such as Dropout."""
     draws = True
@@ -213,14 +167,15 @@ class MLP(Sequential):
         super().__init__(*[Linear(i, o, a, rng=rng) for i, o, a in zip(sizes, sizes[1:], names)])
 
 
-def _hides_parameters(value):
-    """Whether an attribute that is neither Parameter nor part holds something to train."""
-    if isinstance(value, dict):
-        value = list(value.values())
-        return any(isinstance(v, Module) for v in value) or _hides_parameters(value)
-    if isinstance(value, (list, tuple)):
-        return any(_hides_parameters(v) or isinstance(v, Parameter) for v in value)
-    return isinstance(value, Tensor) and value.requires_grad
+def time_embedding(t, dim: int, period: float = 10_000, dtype=np.float32) -> np.ndarray:
+    """Sines, then cosines, of t (B,), the times: (B, dim), dim even. Frequencies fall from 1 towards 1 / period.
+
+    ωᵢ = period^(−2 (i − 1) / dim): nearby times are told apart by the first, distant ones by the last.
+    """
+    if np.ndim(t) != 1 or not isinstance(dim, int) or dim < 2 or dim % 2:
+        raise ValueError(f"time_embedding takes t (B,) and an even dim >= 2, not t {np.shape(t)} and {dim!r}")
+    angle = np.asarray(t, np.float64)[:, None] * period ** (-np.arange(0, dim, 2) / dim)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(dtype)            # (5)
 
 
 def check_rng(rng):

@@ -144,7 +144,7 @@ class Players:
 
 
 class EMA:
-    """An exponential moving average of parameters: `update()` after each step, `with ema.applied():` to use it."""
+    """An exponential moving average of parameters: `update()` after each step; `apply()` or `with applied():` uses it."""
 
     def __init__(self, params: Iterable[Tensor], decay: float = 0.999):
         if not 0 <= decay < 1:
@@ -166,12 +166,16 @@ class EMA:
         for i, a in enumerate(self.average):
             a[...] = state[str(i)]
 
+    def apply(self):
+        """Give the parameters the average, for good."""
+        for p, a in zip(self.params, self.average):
+            p.assign(a)
+
     @contextmanager
     def applied(self):
         """Within this context the parameters hold the average."""
         raw = [p.data.copy() for p in self.params]
-        for p, a in zip(self.params, self.average):
-            p.assign(a)
+        self.apply()
         try:
             yield
         finally:

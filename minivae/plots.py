@@ -2,9 +2,11 @@
 
 Figures are made without pyplot: no window, no global state, and the same picture on every machine.
 """
+import tempfile
 from pathlib import Path
 
 import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -312,5 +314,146 @@ def rate_distortion(models: dict[str, list], linear: list, curve: tuple) -> Figu
     for ax in (left, right):
         ax.set(xlabel="rate R, nats", ylabel="distortion D, nats")
         ax.grid(alpha=0.3)
+        ax.legend(frameon=False)
+    return figure
+
+
+def _cloud(ax, points, reach, **options):
+    """Points (N, 2) in a square without ticks."""
+    dots = ax.scatter(*np.asarray(points).T, **{"s": 2, "lw": 0, "alpha": 0.5, "color": "C0"} | options)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+    return dots
+
+
+def clouds(rows: dict[str, np.ndarray], titles: list[str], reach: float = 2.6) -> Figure:
+    """By the label of its row, a series of clouds (P, N, 2), one for each of the P titles."""
+    figure = Figure((1.6 * len(titles), 1.65 * len(rows) + 0.25), layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, (label, series) in zip(axes, rows.items()):
+        row[0].set_ylabel(label)
+        for ax, points in zip(row, series):
+            _cloud(ax, points, reach)
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def film(path: str | Path, series: np.ndarray, titles: list[str], reach: float = 2.6, seconds: float = 6) -> Path:
+    """Write clouds (F, N, 2) as an animated GIF, a frame each, which holds on the last."""
+    figure = Figure((3.2, 3.4), layout="constrained")
+    ax = figure.add_subplot()
+    dots, rate = _cloud(ax, series[0], reach), len(series) / seconds
+    frames = [*range(len(series)), *[len(series) - 1] * int(rate)]
+
+    def draw(i):
+        dots.set_offsets(series[i])
+        ax.set_title(titles[i], fontsize=9, family="monospace")
+        return dots,
+    with tempfile.TemporaryDirectory() as folder, atomic(path) as file:
+        FuncAnimation(figure, draw, frames).save(f"{folder}/film.gif", writer=PillowWriter(fps=rate), dpi=90)
+        file.write(Path(folder, "film.gif").read_bytes())
+    return Path(path)
+
+
+def score_fields(at: np.ndarray, panels: dict[str, tuple], reach: float) -> Figure:
+    """Arrows (M, 2) at the points `at`: by title, the true ones, the learned ones over them, and points (N, 2)."""
+    figure = Figure((3.6 * len(panels), 4.4), layout="constrained")
+    for ax, (title, (true, learned, points)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        _cloud(ax, points, reach, color="0.75")
+        length = np.linalg.norm(true, axis=1, keepdims=True)
+        for arrows, color, width, label in ((true, "0.2", 0.011, "true"), (learned, "C1", 0.005, "learned")):
+            arrows = arrows / np.sqrt(length * np.quantile(length, 0.9))           # long ones are shortened, both alike
+            ax.quiver(*at.T, *arrows.T, color=color, width=width, scale=16, label=label)
+        ax.set_title(title, fontsize=10)
+    figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
+    return figure
+
+
+def quality_by_steps(curves: dict[str, dict[int, float]], floor: float, name: str) -> Figure:
+    """By sampler, {steps: distance of its samples from data}, and the `floor`: that between two sets of data."""
+    figure = Figure((5.2, 3.4), layout="constrained")
+    ax = figure.add_subplot(xlabel="network evaluations a sample", ylabel=name, xscale="log", yscale="log")
+    for label, curve in curves.items():
+        ax.plot(list(curve), list(curve.values()), ".-", label=label)
+    ax.axhline(floor, color="0.6", ls="--", label="data and other data")
+    ax.legend(frameon=False)
+    return figure
+
+
+def densities(rows: dict[str, list], reach: float) -> Figure:
+    """By label, a row of (title, density, lines), both (n, n) on [-reach, reach]², a row a z₁; lines may be None."""
+    columns = max(map(len, rows.values()))
+    figure = Figure((2.1 * columns, 2.25 * len(rows)), layout="constrained")
+    for axes, (label, panels) in zip(figure.subplots(len(rows), columns, squeeze=False), rows.items()):
+        axes[0].set_ylabel(label)
+        for ax, (title, density, lines) in zip(axes, panels):
+            ax.imshow(density.T, cmap="Greys", origin="lower", extent=[-reach, reach] * 2)
+            if lines is not None:
+                axis, levels = np.linspace(-reach, reach, len(lines)), lines.max() * np.array([0.05, 0.3, 0.7])
+                ax.contour(axis, axis, lines.T, levels=levels, colors="C1", linewidths=1)
+            ax.set_title(title, fontsize=9)
+            ax.set(xticks=[], yticks=[])
+    return figure
+
+
+def code_use(shares: np.ndarray, bits: np.ndarray) -> Figure:
+    """How often each of K codes is used, `shares` (K,), commonest first; and the bits that each place costs, (h, w)."""
+    figure = Figure((8, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    left.bar(range(1, len(shares) + 1), np.sort(shares)[::-1], width=1.0)
+    left.axhline(1 / len(shares), color="k", ls="--", lw=1, label=f"all {len(shares)} alike")
+    left.set(xlabel="code, by use", ylabel="share of use", title="the codes in use")
+    left.legend(frameon=False)
+    image = right.imshow(bits, cmap="viridis", vmin=0, vmax=np.log2(len(shares)))
+    right.set(title=f"bits by the prior: {bits.sum():.0f} in all", xticks=[], yticks=[])
+    figure.colorbar(image, ax=right, label=f"bits a code, of log₂ {len(shares)}")
+    return figure
+
+
+def codes(models: dict[str, np.ndarray], labels: np.ndarray, reach: float) -> Figure:
+    """By model, codes (N, 2) coloured by integer label, with the prior's one- and two-sigma circles."""
+    figure = Figure((4.2 * len(models) + 0.8, 4.4), layout="constrained")
+    angle, classes = np.linspace(0, 2 * np.pi, 200), np.unique(labels)
+    for ax, (name, z) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items()):
+        dots = ax.scatter(*z.T, c=labels, cmap="tab10", s=2, alpha=0.5, linewidths=0, rasterized=True)
+        for sigma in (1, 2):
+            ax.plot(sigma * np.cos(angle), sigma * np.sin(angle), "k--", lw=0.8, alpha=0.5)
+        ax.set(title=f"{name}: z ~ q(z | x)", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    ax.legend([Line2D([], [], ls="", marker="o", color=dots.to_rgba(c)) for c in classes], classes, frameon=False,
+              loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def log_ratio(truth: np.ndarray, read: np.ndarray, exact: np.ndarray, logit: np.ndarray, reach: float) -> Figure:
+    """ln p/q̄ and a critic's logit on a square grid (n², ), a row a z₁, in [-reach, reach]²; and at codes, (N,)."""
+    figure = Figure((11.5, 3.6), layout="constrained")
+    *maps, last = figure.subplots(1, 3)
+    for ax, title, values in zip(maps, ("ln p(z)/q̄(z)", "the critic's logit"), (truth, read)):
+        side = round(len(values) ** 0.5)
+        shown = ax.imshow(values.reshape(side, side).T, extent=(-reach, reach, -reach, reach), origin="lower",
+                          cmap="RdBu", vmin=-3, vmax=3)
+        ax.set(title=title, xlabel="z₁", ylabel="z₂")
+    figure.colorbar(shown, ax=maps, extend="both", label="codes  ←  nats  →  prior")
+    low, high = np.quantile(exact, [0.005, 0.995])
+    last.plot(exact, logit, ".", ms=2, alpha=0.4, rasterized=True)
+    last.plot([low, high], [low, high], "k--", lw=1)
+    last.set(title="at the codes", xlabel="ln p(z)/q̄(z)", ylabel="logit", xlim=(low, high))
+    return figure
+
+
+def game(rows: list[dict]) -> Figure:
+    """What the players of a VAE-GAN lose over the epochs, from the rows that `train.fit` returns."""
+    figure = Figure((9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for ax, names in ((left, ("critic", "fooling")), (right, ("unlikeness", "kl"))):
+        for i, name in enumerate(names):
+            color = f"C{i + 2 * (ax is right)}"
+            ax.plot([row["epoch"] for row in rows], [row[name] for row in rows], ".-", color=color, label=name)
+        ax.set(xlabel="epoch", ylabel="nats an image")
+        ax.grid(alpha=0.3)
+    left.axhline(2 * np.log(2), color="C0", ls="--", lw=1, label="a critic that knows nothing")
+    left.set(title="the critic, and the decoder that would fool it")
+    right.set(title="the encoder's two terms")
+    for ax in (left, right):
         ax.legend(frameon=False)
     return figure

@@ -10,11 +10,16 @@ from demos.__main__ import listing
 
 from .ledger import ROOT
 
-DEMOS = {"beta_vae": ["kl_per_latent.png", "rate_distortion.png", "tradeoff.png", "traversals.png"],
+DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"],
+         "beta_vae": ["kl_per_latent.png", "rate_distortion.png", "tradeoff.png", "traversals.png"],
          "cvae": ["completion.png", "samples.png", "styles.png"],
+         "diffusion": ["film.gif", "score.png", "steps.png", "there_and_back.png"],
+         "diffusion_mnist": ["denoising.png", "run.npz", "samples.png"],
+         "flows": ["energies.png", "posteriors.png", "samples.png"],
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],
+         "vq_vae": ["codes.png", "reconstructions.png", "samples.png"],
          "inference": ["elbo_and_gap.png", "forward_and_reverse.png", "gradient_variance.png", "posterior.png"]}
 
 

@@ -1,5 +1,6 @@
-"""Data: MNIST, shipped with the package; the user's own files; minibatches of either."""
+"""Data: MNIST, shipped with the package; sprites and points, drawn; the user's own files; minibatches of any."""
 from .arrays import load
 from .batches import Batches, binarise
 from .mnist import mnist
 from .sprites import sprites
+from .toys import TOYS

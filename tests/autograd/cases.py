@@ -8,8 +8,12 @@ from zlib import crc32
 
 import numpy as np
 
-from autograd import Tensor, fused, ops
+from autograd import OPS, Tensor, fused, ops, pooling
+from autograd.conv import conv2d
+from minivae.diffusion.vlb import erfcx, log_ndtr
+from minivae.flows.planar import planar
 from minivae.vae.beta_tcvae import log_weights, total_correlation
+from minivae.vae.vamp_vae import mixture_log_prob
 
 
 class Case(NamedTuple):
@@ -313,6 +317,60 @@ case("softmax_cross_entropy: batches", lambda x: fused.softmax_cross_entropy(x, 
 case("softmax_cross_entropy: one example", lambda x: fused.softmax_cross_entropy(x, np.int64(1)),
      lambda torch, x: torch.nn.functional.cross_entropy(x, torch.tensor(1)), (3,))
 
+
+def group_norm(torch, x, gain, shift, groups, silu):
+    y = torch.nn.functional.group_norm(x.movedim(-1, 1), groups, gain, shift).movedim(1, -1)
+    return torch.nn.functional.silu(y) if silu else y
+
+
+# x is not drawn by the case, or it would equal the cotangent, whose gradient is 0 where a group is one channel.
+for shape, groups in (((3, 2, 3, 4), 2), ((2, 5, 3), 1), ((2, 4, 3), 3), ((3, 6), 2)):
+    for options in (dict(groups=groups, silu=False), dict(groups=groups, silu=True)):
+        case(f"group_norm: {shape}, {options}", lambda *xs, options=options: fused.group_norm(*xs, **options),
+             lambda torch, *xs, options=options: group_norm(torch, *xs, **options),
+             np.random.default_rng(1).standard_normal(shape), shape[-1:], shape[-1:], analytic=False)
+
+# Convolution
+def conv(torch, x, w, b=None, **options):
+    return torch.nn.functional.conv2d(x.movedim(-1, 1), w.permute(3, 2, 0, 1), b, **options).movedim(1, -1)
+
+
+def conv_input_gradient(torch, g, w, size, stride, padding):
+    like = torch.zeros(len(g), w.shape[2], *size, requires_grad=True)
+    y = torch.nn.functional.conv2d(like, w.permute(3, 2, 0, 1), stride=stride, padding=padding)
+    return torch.autograd.grad(y, like, g.movedim(-1, 1), create_graph=True)[0].movedim(1, -1)
+
+
+def conv_kernel_gradient(torch, x, g, size, stride, padding):
+    like = torch.zeros(g.shape[3], x.shape[3], *size, requires_grad=True)
+    y = torch.nn.functional.conv2d(x.movedim(-1, 1), like, stride=stride, padding=padding)
+    return torch.autograd.grad(y, like, g.movedim(-1, 1), create_graph=True)[0].permute(2, 3, 1, 0)
+
+
+for kh, kw, stride, padding in ((3, 3, 1, 1), (3, 3, 2, 1), (1, 1, 1, 0), (2, 3, 3, 2)):
+    at, options = f"{kh} x {kw}, stride {stride}, padding {padding}", dict(stride=stride, padding=padding)
+    H, W = (5 + 2 * padding - kh) // stride + 1, (4 + 2 * padding - kw) // stride + 1
+    case(f"conv2d: {at}", lambda x, w, b, options=options: conv2d(x, w, b, **options),
+         lambda torch, x, w, b, options=options: conv(torch, x, w, b, **options), (2, 5, 4, 2), (kh, kw, 2, 3), (3,),
+         analytic=False)
+    for name, like, size in (("conv_input_gradient", (kh, kw, 2, 3), (5, 4)),
+                             ("conv_kernel_gradient", (2, H, W, 3), (kh, kw))):
+        case(f"{name}: {at}", lambda a, b, name=name, size=size, options=options: OPS[name](a, b, size, **options),
+             lambda torch, a, b, peer=globals()[name], size=size, options=options: peer(torch, a, b, size, **options),
+             (2, H, W, 3) if name == "conv_input_gradient" else (2, 5, 4, 2), like, analytic=False)
+case("conv2d: no bias", conv2d, conv, (1, 4, 5, 1), (3, 2, 1, 2), analytic=False)
+
+# Pooling
+for name, peer in (("upsample", lambda F, x, n: F.interpolate(x, scale_factor=n)),
+                   ("avg_pool", lambda F, x, n: F.avg_pool2d(x, n)), ("max_pool", lambda F, x, n: F.max_pool2d(x, n))):
+    for n in (1, 2, 3):
+        case(f"{name}: {n}", lambda x, name=name, n=n: OPS[name](x, n),
+             lambda torch, x, peer=peer, n=n: peer(torch.nn.functional, x.movedim(-1, 1), n).movedim(1, -1),
+             (2, 2 * n, n, 3), analytic=name != "max_pool")
+case("max_pool: ties", pooling.max_pool,
+     lambda torch, x: torch.nn.functional.max_pool2d(x.movedim(-1, 1), 2).movedim(1, -1),
+     np.arange(96.0).reshape(2, 4, 4, 3) // 7 % 3, smooth=False)
+
 # Of models: an op is known wherever the module that makes it is imported
 LOG_W = log_weights(5, 20, "stratified")
 
@@ -325,5 +383,30 @@ def estimate(torch, z, mu, logvar):
 
 
 case("total_correlation", lambda *xs: total_correlation(*xs, LOG_W), estimate, *[(5, 3)] * 3, analytic=False)
+
+
+def bend(torch, z, theta):
+    d = z.shape[1]
+    u, w, b = theta[..., :d], theta[..., d:-1], theta[..., -1]
+    wu = (w * u).sum(-1)
+    m = torch.log1p((np.e - 1) * torch.exp(wu)) - 1
+    u = u + ((m - wu) / (w * w).sum(-1))[..., None] * w
+    t = torch.tanh((w * z).sum(-1) + b)
+    logdet = torch.log1p((w * u).sum(-1) * (1 - t * t))
+    return torch.cat([z + u * t[:, None], logdet[:, None]], dim=1)
+
+
+case("planar: one for all", planar, bend, (4, 3), (7,), analytic=False)
+case("planar: one for each example", planar, bend, (4, 3), (4, 7), analytic=False)
+
+
+def mixture(torch, z, mu, logvar):
+    log_q = torch.distributions.Normal(mu, torch.exp(logvar / 2)).log_prob(z[:, None]).sum(-1)
+    return torch.logsumexp(log_q, 1) - np.log(len(mu))
+
+
+case("mixture_log_prob", mixture_log_prob, mixture, (4, 3), (5, 3), (5, 3), analytic=False)
+case("erfcx", erfcx, lambda torch, x: torch.special.erfcx(x), M, analytic=False)
+case("log_ndtr", log_ndtr, lambda torch, x: torch.special.log_ndtr(x), M, analytic=False)
 SMOOTH = [c for c in CASES.values() if c.smooth]
 ANALYTIC = [c for c in CASES.values() if c.analytic]

@@ -66,6 +66,13 @@ def test_softmax_cross_entropy_is_its_twin(case, measure, monkeypatch):
     compare(case, measure, monkeypatch)
 
 
+@pytest.mark.equation("fused.group-norm", "group_norm = phi(gain (x - mu) / sqrt(s^2 + eps) + shift): value, gradient, "
+                      "Hessian", bound=1e-10)
+@cases_of("group_norm")
+def test_group_norm_is_its_twin(case, measure, monkeypatch):
+    compare(case, measure, monkeypatch)
+
+
 @pytest.mark.parametrize("case", FUSED, ids=lambda c: c.name)
 def test_a_fused_op_in_float32_is_its_twin_in_float64(case, monkeypatch):
     def first_order(dtype):

@@ -15,7 +15,7 @@ def test_without_jit_kernels_are_plain_functions():
 
 
 def test_whatever_uses_a_kernel_passes_its_tests_without_jit():
-    files = [str(HERE / f"test_{name}.py") for name in ("fused", "kernels", "optim")]
+    files = [str(HERE / f"test_{name}.py") for name in ("conv", "fused", "images", "kernels", "optim")]
     files.append(str(HERE.parent / "minivae" / "test_train.py"))
     run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not oracle", *files],
                          env=ENV, cwd=HERE.parents[1], capture_output=True, text=True)

@@ -1,0 +1,45 @@
+"""The denoiser of points."""
+import numpy as np
+import pytest
+
+from autograd import Tensor
+from minivae.diffusion import MLPDenoiser
+
+
+def test_it_returns_the_shape_of_x_or_twice_the_width(rng):
+    x, t = rng.standard_normal((4, 3), np.float32), np.array([1, 5, 9, 1000])
+    assert MLPDenoiser(3, (8,), rng=rng)(x, t).shape == (4, 3)
+    assert MLPDenoiser(3, (8,), learned_variance=True, rng=rng)(x, t).shape == (4, 6)
+    assert MLPDenoiser(3, (), rng=rng)(x, t).shape == (4, 3)
+    f = MLPDenoiser(3, (8,), rng=rng).astype(np.float64)
+    assert f(x.astype(np.float64), t).dtype == np.float64
+
+
+def test_it_sees_time_and_class_and_takes_none_for_no_class(rng):
+    f, x = MLPDenoiser(2, (16,), num_classes=3, rng=rng), np.ones((5, 2), np.float32)
+    at = lambda t, y: f(x[:len(t)], np.array(t), y).data
+    rows = at([1, 2, 500, 501, 1000], None)
+    assert min(np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i]) > 1e-4
+    rows = at([7, 7, 7, 7], np.array([0, 1, 2, 3]))
+    assert min(np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i]) > 1e-4
+    np.testing.assert_allclose(rows[3], at([7], None)[0], rtol=1e-5)
+
+
+def test_it_is_differentiable_in_x(rng):
+    x = Tensor(rng.standard_normal((4, 2)), requires_grad=True, dtype=np.float32)
+    MLPDenoiser(2, (8,), rng=rng)(x, np.arange(1, 5)).sum().backward()
+    assert x.grad.shape == (4, 2) and np.abs(x.grad).min() > 0
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"dim": 0}, "dim must be a positive"), ({"hidden": 8}, "hidden must be a tuple"),
+    ({"hidden": (8, 0)}, "a width in hidden"), ({"num_classes": 0}, "num_classes"),
+    ({"activation": "swish"}, "activation must be one of"), ({"rng": 0}, "rng must be")], ids=str)
+def test_bad_options_are_refused(rng, options, message):
+    with pytest.raises(ValueError, match=message):
+        MLPDenoiser(**{"dim": 2, "rng": rng, **options})
+
+
+def test_classes_without_num_classes_are_refused(rng):
+    with pytest.raises(ValueError, match="has no classes"):
+        MLPDenoiser(2, rng=rng)(np.zeros((1, 2), np.float32), np.array([1]), np.array([0]))
