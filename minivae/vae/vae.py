@@ -142,19 +142,28 @@ class VAE(Model):
         q, log_sum = self.encode(x, *y), np.full(len(x), -np.inf)
         for todo in range(k, 0, -(step := max(1, ROWS // len(x)))):
             n = min(step, todo)                                    # samples of each x in this round
-            mu, logvar, xs, *ys = (np.repeat(v, n, axis=0) for v in (q.mu.data, q.logvar.data, x, *y))
-            many = Normal(mu, logvar)
-            z = many.rsample(rng)
+            xs, *ys = (np.repeat(v, n, axis=0) for v in (x, *y))
+            z, log_q = self._propose(q, n, rng)
             log_joint = self.decode(z, *ys).log_prob(xs) + self.prior(*ys).log_prob(z)
-            log_w = np.asarray(log_joint - many.log_prob(z), np.float64).reshape(len(x), n)
+            log_w = np.asarray(log_joint - log_q, np.float64).reshape(len(x), n)
             log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_w, axis=1))
         return log_sum - math.log(k)                                                       # (5)
+
+    def _propose(self, q, n, rng):
+        """n z for each row of q, (B n, d), and their ln q(z), (B n,)."""
+        many = Normal(*(np.repeat(v.data, n, axis=0) for v in (q.mu, q.logvar)))
+        z = many.rsample(rng)
+        return z, many.log_prob(z)
 
     @no_grad()
     def sample(self, n: int, rng: np.random.Generator, noise: bool = False) -> np.ndarray:
         """n draws from the model, (n, D): the means of p(x | z) for z ~ p(z), or, with `noise`, draws of x itself."""
-        p = self.decode(rng.standard_normal((n, self.latent_dim), dtype=self.logvar.dtype))
+        p = self.decode(self.draw(n, rng))
         return p.sample(rng) if noise else np.asarray(p.mean)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n draws of z ~ p(z), (n, d)."""
+        return rng.standard_normal((n, self.latent_dim), dtype=self.logvar.dtype)
 
     @no_grad()
     def reconstruct(self, x) -> np.ndarray:

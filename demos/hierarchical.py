@@ -1,0 +1,50 @@
+"""Hierarchies of latents: what each level of a ladder encodes, and which levels a stacked VAE leaves unused.
+
+Two levels above digits, inferred upwards and downwards, with the same prior; the KL of every latent, level by level.
+"""
+# %% Setup
+import numpy as np
+
+from autograd import no_grad, optim
+from demos import options
+from minivae import plots
+from minivae.data import Batches, binarise, mnist
+from minivae.train import fit
+from minivae.vae import LadderVAE, StackedVAE
+
+TIME = "1 to 2 min"
+EPOCHS, WARMUP, SIZES = 10, 2000, dict(latent_dims=(50, 25), hidden=(400, 200))
+args = options("hierarchical")
+rng = np.random.default_rng(args.seed)
+digits, test = mnist("train").images, mnist("test")
+if args.quick:
+    EPOCHS, WARMUP, digits = 3, 50, digits[:10_000]
+x = binarise(test.images, np.random.default_rng(1))
+
+# %% The same prior, and two ways to infer: from below, and from above
+models, kl, bound = {}, {}, {}
+for name, cls in {"stacked": StackedVAE, "ladder": LadderVAE}.items():
+    model = cls(784, kl_warmup=WARMUP, rng=rng, **SIZES)
+    batches = Batches(digits, 128, binarise=True)
+    print("training", model.describe(), flush=True)
+    fit(model, batches, epochs=EPOCHS, rng=rng,
+        optimizer=optim.Adam(model.parameters(), optim.warmup_cosine(2e-3, 50, EPOCHS * len(batches))))
+    with no_grad():
+        bound[name] = -model.elbo(x, rng).value.data.mean()
+    models[name], active = model, model.active_units(x, rng)
+    for i, nats in enumerate(model.kl_per_latent(x, rng)):
+        kl[f"{name}, z{'₁₂₃'[i]}"] = nats
+        print(f"  level {i + 1}: {active[i]} of {len(nats)} latents are active, with {nats.sum():.1f} nats")
+    print(f"  -ELBO {bound[name]:.2f}, -ln p(x) <= {-model.log_likelihood(x[:1000], 100, rng).mean():.2f} nats")
+
+# %% What a level encodes: keep it and those above from a digit, and draw those below from the prior
+first = np.array([np.flatnonzero(test.labels == c)[0] for c in range(10)])
+figures = {"kl_per_latent": plots.kl_per_latent(kl)}
+for name, model in models.items():
+    rows = [x[first], model.redraw(x[first], 2, rng), *(model.redraw(x[first], 1, rng) for _ in range(3)),
+            model.redraw(x[first], 0, rng)]
+    figures[f"levels_{name}"] = plots.image_grid(np.concatenate(rows), 10, f"{name}: what is kept of the code, "
+                                                 "the rest drawn from p", labels=["x", "all", *["z₂"] * 3, "nothing"])
+
+for name, figure in figures.items():
+    print("wrote", plots.save(figure, args.out / f"{name}.png"))
