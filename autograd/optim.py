@@ -144,7 +144,7 @@ class Players:
 
 
 class EMA:
-    """An exponential moving average of parameters: `update()` after each step; `apply()` or `with applied():` uses it."""
+    """A moving average of parameters: `update()` after each step; `apply()`, or `with applied():`, to use it."""
 
     def __init__(self, params: Iterable[Tensor], decay: float = 0.999):
         if not 0 <= decay < 1:

@@ -443,17 +443,14 @@ def log_ratio(truth: np.ndarray, read: np.ndarray, exact: np.ndarray, logit: np.
 
 def game(rows: list[dict]) -> Figure:
     """What the players of a VAE-GAN lose over the epochs, from the rows that `train.fit` returns."""
-    figure = Figure((9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for ax, names in ((left, ("critic", "fooling")), (right, ("unlikeness", "kl"))):
-        for i, name in enumerate(names):
-            color = f"C{i + 2 * (ax is right)}"
-            ax.plot([row["epoch"] for row in rows], [row[name] for row in rows], ".-", color=color, label=name)
-        ax.set(xlabel="epoch", ylabel="nats an image")
+    figure = Figure((11, 3), layout="constrained")
+    axes, epochs = figure.subplots(1, 3), [row["epoch"] for row in rows]
+    panels = ("the critic, and the decoder that would fool it", "the encoder: −ln p(f | z)", "the encoder: KL")
+    for ax, title, names in zip(axes, panels, (("critic", "fooling"), ("unlikeness",), ("kl",))):
+        for name in names:
+            ax.plot(epochs, [row[name] for row in rows], ".-", label=name)
+        ax.set(title=title, xlabel="epoch", ylabel="nats an image")
         ax.grid(alpha=0.3)
-    left.axhline(2 * np.log(2), color="C0", ls="--", lw=1, label="a critic that knows nothing")
-    left.set(title="the critic, and the decoder that would fool it")
-    right.set(title="the encoder's two terms")
-    for ax in (left, right):
-        ax.legend(frameon=False)
+    axes[0].axhline(2 * np.log(2), color="C0", ls="--", lw=1, label="a critic that knows nothing")
+    axes[0].legend(frameon=False)
     return figure

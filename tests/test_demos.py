@@ -19,7 +19,9 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],
+         "variants": ["samples.png"],
          "vq_vae": ["codes.png", "reconstructions.png", "samples.png"],
+         "hierarchical": ["kl_per_latent.png", "levels_ladder.png", "levels_stacked.png"],
          "inference": ["elbo_and_gap.png", "forward_and_reverse.png", "gradient_variance.png", "posterior.png"]}
 
 

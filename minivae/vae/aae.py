@@ -20,7 +20,7 @@ from autograd.nn import MLP
 from autograd.tensor import plain
 
 from ..checks import check_weight
-from .factor_vae import FactorVAE, critic_loss
+from .factor_vae import FactorVAE, critic_loss, frozen
 from .vae import VAE
 
 
@@ -46,7 +46,9 @@ class AAE(VAE):
     def objectives(self, x, rng: np.random.Generator):
         q = self.encode(x)
         z, elbo = self._elbo(x, q, rng)
-        loss, terms = self._loss(q, z, elbo)
+        with frozen(self.critic):
+            loss, terms = self._loss(q, z, elbo)
         yield "vae", loss, terms | {"penalty": loss.item() + terms["recon"]}
-        loss = critic_loss(self.critic(self.draw(len(x), rng)), self.critic(plain(z)))     # (3)
+        l = self.critic(np.concatenate([self.draw(len(x), rng), plain(z)]))
+        loss = critic_loss(l[:len(x)], l[len(x):])                                         # (3)
         yield "critic", loss, {"critic": loss.item()}

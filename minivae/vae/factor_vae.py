@@ -9,10 +9,12 @@ z (B, d). A game of two players: the VAE minimises (1) on one half of each batch
 half and permuted z of the other, as they were before the VAE moved. D(z) is the probability that z was not permuted.
 Kim and Mnih, arXiv:1802.05983, section 3 and algorithm 2.
 """
+from contextlib import contextmanager
+
 import numpy as np
 
 from autograd import no_grad, ops
-from autograd.nn import MLP
+from autograd.nn import MLP, Module
 from autograd.optim import Adam, Players
 
 from ..checks import check_weight
@@ -41,16 +43,31 @@ class FactorVAE(VAE):
         one, other = np.array_split(batch, 2) if len(batch) > 1 else (batch, batch)
         with no_grad():
             real, permuted = self.encode(one).sample(rng), permute(self.encode(other).sample(rng), rng)
-        yield "vae", *self.loss(one, rng)
+        with frozen(self.critic):
+            objective = self.loss(one, rng)
+        yield "vae", *objective
         loss = critic_loss(self.critic(real), self.critic(permuted))
         yield "critic", loss, {"critic": loss.item()}
 
 
-def critic_loss(real, permuted):
+def critic_loss(real, fake):
     """(2) from logits (B, 1) of z and of permuted z: ln 2 times two if they cannot be told apart."""
-    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(permuted))                # (2)
+    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))                    # (2)
 
 
 def permute(z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """z (B, d) with the examples of each latent in an order of their own."""
     return rng.permuted(z, axis=0)                                                         # (3)
+
+
+@contextmanager
+def frozen(*modules: Module):
+    """Within this context the parameters of these modules are constants: no gradient reaches them, or costs time."""
+    held = [(p, p.node) for module in modules for p in module.parameters()]
+    for p, _ in held:
+        p.node = None
+    try:
+        yield
+    finally:
+        for p, node in held:
+            p.node = node

@@ -36,7 +36,7 @@ class MaskedConv2d(Conv2d):
 
 
 class PixelCNN(Model):
-    """p(k) on a `grid` (h, w) of `codes` kinds of code: one masked layer of 5 x 5, `layers` of 3 x 3; `width` channels."""
+    """p(k) on a `grid` (h, w) of `codes` kinds of code: one masked layer of 5 x 5, `layers` of 3 x 3: `width` wide."""
 
     def __init__(self, codes: int, grid: tuple[int, int] = (7, 7), width: int = 64, layers: int = 3, *,
                  rng: np.random.Generator):

@@ -1,12 +1,12 @@
 """VAE-GAN: two images are alike if a critic, which learns to tell data from fakes, sees the same in both.
 
     (1)  f(x), l(x):  the critic's last hidden layer, and its logit of P(x is data)
-    (2)  ln p(f | z) = ln N(f(x)/s; f(x̃)/s, I),  x̃ = E[x | z],  s² = mean of f(x)²           [vae-gan.likeness]
+    (2)  ln p(f | z) = ln N(f(x)/s; f(x̃)/s, I),  x̃ = E[x | z],  s² = mean of f(x)²            [vaegan.likeness]
     (3)  encoder:  KL(q(z | x) ‖ p(z)) − E_q ln p(f | z)
     (4)  decoder:  −γ E_q ln p(f | z) + mean of softplus(−l(x̂))
     (5)  critic:   mean of softplus(−l(x + ε)) + mean of softplus(l(x̂ + ε)),  ε ~ N(0, v)
-         in each of which the other two players are held                                     [vae-gan.players]
-         at its best  l = ln p/p̂, of the densities of x + ε and x̂ + ε                        [vae-gan.density-ratio]
+         in each of which the other two players are held                                      [vaegan.players]
+         at its best  l = ln p/p̂, of the densities of x + ε and x̂ + ε                         [vaegan.density-ratio]
 
 x (B, D), f (B, F), z (B, d); x̂ (2B, D) are fakes: the x̃, of z ~ q(z | x), and as many of z ~ p(z). A likelihood of
 pixels asks for the mean of all that x may be, a blur; features ask for strokes. All gradients are taken before anyone
@@ -16,18 +16,16 @@ Larsen et al., arXiv:1512.09300, section 2 and algorithm 1, where s = 1, since b
 In (4) softplus(−l) stands for −softplus(l), whose slope is 0 where the critic is sure: Goodfellow et al.,
 arXiv:1406.2661, section 3. Sønderby et al., arXiv:1610.04490, for ε. ELBO and ln p(x) are those of pixels, as ever.
 """
-from contextlib import contextmanager
-
 import numpy as np
 
 from autograd import Tensor, ops
-from autograd.nn import MLP, Module
+from autograd.nn import MLP
 from autograd.optim import Adam, Players
 from autograd.tensor import plain
 
 from ..checks import check_weight
 from ..distributions import Normal
-from .factor_vae import critic_loss
+from .factor_vae import critic_loss, frozen
 from .vae import VAE
 
 
@@ -90,18 +88,6 @@ class VAEGAN(VAE):
         loss = self.gamma * self.unlikeness(f, again[:len(x)]) + fooling                   # (4)
         yield "decoder", loss, {"fooling": fooling.item()}
         eps = self.noise * rng.standard_normal(x.shape, dtype=self.logvar.dtype)
-        loss = critic_loss(self.judge(x + eps)[1], self.judge(plain(fakes) + np.tile(eps, (2, 1)))[1])  # (5)
+        l = self.judge(np.concatenate([x, plain(fakes)]) + np.tile(eps, (3, 1)))[1]
+        loss = critic_loss(l[:len(x)], l[len(x):])                                         # (5)
         yield "critic", loss, {"critic": loss.item()}
-
-
-@contextmanager
-def frozen(*modules: Module):
-    """Within this context the parameters of these modules are constants: no gradient reaches them, or costs time."""
-    held = [(p, p.node) for module in modules for p in module.parameters()]
-    for p, _ in held:
-        p.node = None
-    try:
-        yield
-    finally:
-        for p, node in held:
-            p.node = node

@@ -147,7 +147,7 @@ def test_training_brings_the_codes_to_the_mean_and_variance_of_the_prior():
     data = np.repeat(np.random.default_rng(0).integers(0, 2, (330, 4), np.uint8) * 255, 3, axis=1)
     x, off = (data / 255).astype(np.float32), {}
     for gamma in (0.0, 10.0):
-        model, _ = trained(data, 80, lr=4e-3, gamma=gamma, latent_dim=2, critic=(32, 32))
+        model, _ = trained(data, 80, lr=optim.warmup_cosine(5e-3, 10, 800), gamma=gamma, latent_dim=2, critic=(32, 32))
         z = model.encode(x).sample(np.random.default_rng(0))
         off[gamma] = np.abs(z.mean(axis=0)).max() + np.abs(np.cov(z.T) - np.eye(2)).max()
     assert off[10.0] < 0.6 < off[0.0]

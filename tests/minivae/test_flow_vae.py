@@ -127,6 +127,8 @@ def test_a_posterior_draws_what_the_elbo_decodes(rng):
     elbo = model.elbo(x, np.random.default_rng(2))
     np.testing.assert_allclose(elbo.recon.data, model.decode(z).log_prob(x).data)
     assert isinstance(z, np.ndarray)
+    middle = model.flow.forward(q.base.mu.data, q.h.data)[0].data
+    np.testing.assert_allclose(model.reconstruct(x), model.decode(middle).mean.data)
 
 
 def test_it_learns_and_keeps_its_dtype(rng):

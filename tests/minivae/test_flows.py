@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autograd import gradcheck, hessian, jacobian
+from autograd import gradcheck, hessian, jacobian, value_and_grad
 from minivae.flows import IAF, MAF, Coupling, Flow, Layer, MaskedMLP, Planar, Radial
 from minivae.flows.coupling import LIMIT, bounded
 from minivae.flows.energies import ENERGIES, energy_kl, fit_energy
+from minivae.flows.planar import planar
 from minivae.vae.gaps import grid
 
 from .test_distributions import z_score
@@ -114,6 +115,16 @@ def test_a_maf_of_one_affine_layer_is_a_gaussian(measure, rng):
     measure(np.triu(A))
 
 
+@pytest.mark.parametrize("cls", [IAF, MAF])
+@pytest.mark.parametrize("flip", [False, True])
+def test_flip_turns_the_order_of_an_autoregressive_layer_round(rng, cls, flip):
+    f = layer(cls, 3, flip=flip)
+    J = np.asarray(jacobian(lambda v: f.forward(v.reshape(1, -1))[0].reshape(-1))(rng.standard_normal(3)))
+    later = np.triu(np.ones((3, 3), bool), 1)
+    np.testing.assert_allclose(J[later.T if flip else later], 0, atol=1e-14)
+    assert (np.abs(J[later if flip else later.T]) > 1e-6).all()
+
+
 # Inverses and densities
 
 @pytest.mark.equation("flows.inverse", "f^-1(f(z)) = z, and the log-determinants cancel", bound=1e-10)
@@ -184,6 +195,17 @@ def test_even_the_second_derivatives_of_the_planar_inverse_are_right(rng):
     f = lambda v: flow.log_prob(v.reshape(1, -1)).sum()
     numeric = np.stack([(jacobian(f)(x + d) - jacobian(f)(x - d)) / (2 * h) for d in e])
     np.testing.assert_allclose(hessian(f)(x), numeric, atol=1e-8)
+
+
+@pytest.mark.equation("flows.planar", "the kernels and their derivatives = the composed op's", bound=1e-10)
+@pytest.mark.parametrize("rows", [(), (5,)])
+def test_the_planar_op_is_its_composed_twin(measure, rng, rows):
+    z, theta, g = rng.standard_normal((5, 3)), rng.standard_normal((*rows, 7)), rng.standard_normal((5, 4))
+    one, other = (value_and_grad(lambda *v, f=f: (f(*v) * g).sum(), (0, 1))(z, theta) for f in (planar, planar.twin))
+    measure(planar(z, theta) - planar.twin(z, theta))
+    measure(one[0] - other[0])
+    for mine, its in zip(one[1], other[1]):
+        measure(mine - its)
 
 
 # Invertible whatever the parameters

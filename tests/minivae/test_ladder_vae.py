@@ -12,7 +12,7 @@ from minivae.distributions import Normal
 from minivae.train import fit
 from minivae.vae import LadderVAE, StackedVAE
 from minivae.vae.gaps import exact_log_likelihood, grid
-from minivae.vae.ladder_vae import Levels, merge
+from minivae.vae.ladder_vae import merge
 
 from .test_distributions import z_score
 

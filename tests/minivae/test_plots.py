@@ -44,3 +44,14 @@ def test_saved_figures_are_pngs_and_nothing_else_is_left(tmp_path, model, rng):
         path = plots.save(figure, tmp_path / "new" / f"{name}.png")
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_a_density_stands_upright_with_the_lines_of_the_other_over_it():
+    at = np.linspace(-1, 1, 21)
+    density = np.exp(-((at[:, None] - 0.5) ** 2 + at ** 2) / 0.02)               # a peak at z₁ = 0.5, z₂ = 0
+    left, right = plots.densities({"a row": [("p", density, None), ("q", density, density.T)]}, 1).axes
+    y, x = np.unravel_index(np.argmax(left.images[0].get_array()), density.shape)
+    assert (at[x], at[y]) == pytest.approx((0.5, 0)) and left.images[0].get_extent() == [-1, 1, -1, 1]
+    lines = np.concatenate([path.vertices for path in right.collections[0].get_paths()])
+    np.testing.assert_allclose(lines.mean(axis=0), [0, 0.5], atol=0.05)
+    assert not left.collections and left.get_ylabel() == "a row"

@@ -10,7 +10,7 @@ from autograd import Tensor, gradcheck, no_grad, ops, optim
 from minivae.data import Batches
 from minivae.train import fit
 from minivae.vae import VAE, VAEGAN
-from minivae.vae.vae_gan import frozen
+from minivae.vae.factor_vae import frozen
 
 from .test_aae import Quadratic
 
@@ -22,7 +22,7 @@ def model_of(seed=0, D=12, **options):
     return VAEGAN(D, **{"latent_dim": 3, "hidden": (16,), "critic": (9, 8), **options}, rng=np.random.default_rng(seed))
 
 
-@pytest.mark.equation("vae-gan.likeness", "-ln N(f(x)/s; f(x')/s, I), s^2 = mean f(x)^2, whatever the unit of f",
+@pytest.mark.equation("vaegan.likeness", "-ln N(f(x)/s; f(x')/s, I), s^2 = mean f(x)^2, whatever the unit of f",
                       bound=1e-10)
 def test_likeness_is_a_gaussian_in_features_and_knows_no_unit(measure, rng):
     model, x, again = model_of().astype(np.float64), rng.random((7, 12)), rng.random((7, 12))
@@ -55,7 +55,7 @@ def terms_of(model, x, rng):
     return {"encoder": q.kl().mean() - like, "decoder": fooling - model.gamma * like, "critic": told}
 
 
-@pytest.mark.equation("vae-gan.players", "a player's gradient is that of its own terms, before any moved; others' is 0",
+@pytest.mark.equation("vaegan.players", "a player's gradient is that of its own terms, before any moved; others' is 0",
                       bound=1e-10)
 def test_each_term_moves_only_the_player_it_is_for_and_all_gradients_are_of_the_same_moment(measure, rng):
     model, x = model_of(gamma=0.7).astype(np.float64), rng.random((10, 12))
@@ -83,7 +83,7 @@ def test_each_term_moves_only_the_player_it_is_for_and_all_gradients_are_of_the_
     assert turns == [*PLAYERS]
 
 
-@pytest.mark.equation("vae-gan.density-ratio", "fakes on a line, and noise: the critic learns ln of the blurred ratio",
+@pytest.mark.equation("vaegan.density-ratio", "fakes on a line, and noise: the critic learns ln of the blurred ratio",
                       bound=0.05, kind="O")
 def test_noise_makes_the_log_ratio_finite_and_the_critic_of_the_game_learns_it(measure):
     """Fakes z w + b, for z ~ N(0, 1) both from q and from p: without ε their density would be 0 off a line."""
