@@ -84,10 +84,18 @@ def _forward(x, w, b, stride=1, padding=0):
     return np.ascontiguousarray(y[..., :N])
 
 
+def _check_gradient(x, w, g, stride, padding):
+    """Raise ValueError unless g is the shape of conv2d's output for an x and a w of these shapes."""
+    wanted = x[0], *((n + 2 * padding - k) // stride + 1 for n, k in zip(x[1:3], w)), w[3]
+    if stride < 1 or padding < 0 or x[3] != w[2] or g != wanted:
+        raise ValueError(f"for x {x} and w {w}, stride {stride} and padding {padding}, g must be {wanted}, not {g}")
+
+
 def _input_gradient(g, w, size, stride=1, padding=0):
     """The gradient in x (B, *size, C_in) of ⟨g, conv2d(x, w)⟩: g (B, H', W', C_out), w (kh, kw, C_in, C_out)."""
     g, w = _arrays(g, w)
     (B, h, v, C), (kh, kw, N, _), (H, W) = g.shape, w.shape, size
+    _check_gradient((B, H, W, N), w.shape, g.shape, stride, padding)
     w = np.ascontiguousarray(w.swapaxes(2, 3)[::-1, ::-1])
     if winograd.suits(w.shape, g.itemsize, stride, padding):
         return winograd.forward(g, w, np.zeros(N, g.dtype), 2 - padding)
@@ -116,6 +124,7 @@ def _kernel_gradient(x, g, size, stride=1, padding=0):
     """The gradient in w (*size, C_in, C_out) of ⟨g, conv2d(x, w)⟩: x (B, H, W, C_in), g (B, H', W', C_out)."""
     x, g = _arrays(x, g)
     (B, H, W, C), (kh, kw), N = x.shape, size, g.shape[3]
+    _check_gradient(x.shape, (kh, kw, C, N), g.shape, stride, padding)
     if winograd.suits((kh, kw, C, N), x.itemsize, stride, padding):
         return winograd.kernel_gradient(x, g, padding)
     g, inner = whole_vectors(g), (H + 2 * padding, W + 2 * padding)

@@ -1,6 +1,6 @@
 """Diffusion in the plane: data dissolve into noise, and a network that has learned the score re-forms them.
 
-A film of it, the learned score beside the true one, and what fewer steps cost, with DDIM and without.
+A film of it, the learned score beside the true one, and what fewer steps cost, with noise in each and without.
 """
 # %% Setup
 import numpy as np

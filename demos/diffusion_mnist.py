@@ -42,7 +42,7 @@ for w, x in drawn.items():
           f"Frechet distance {frechet_digits(x):.1f} (digits: {frechet_digits(digits.images[:DRAWN]):.1f})")
 path = {}
 model.sample(10, rng, y=np.arange(10), guidance=GUIDANCE, on_step=lambda t, x, x0_hat: path.update({t: (x, x0_hat)}))
-shown = [t for t in (1000, 800, 600, 500, 400, 300, 200, 100, 1)]
+shown = 1000, 800, 600, 500, 400, 300, 200, 100, 1
 strips = np.stack([[path[t][k][c, 0] for t in shown] for c in range(0, 10, 2) for k in (0, 1)])
 figures = {"samples": plots.image_grid(drawn[GUIDANCE][:100], 10, f"guidance {GUIDANCE:g}, {STEPS} steps of DDIM"),
            "denoising": plots.image_grid(to_unit(strips.reshape(-1, 784)), len(shown), "x_t, and the digit seen in it, "

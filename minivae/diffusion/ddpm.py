@@ -52,6 +52,8 @@ class DDPM(Model):
         self.denoiser, self.schedule, self.shape = denoiser, schedule, tuple(denoiser.shape)
         self.num_classes = getattr(denoiser, "num_classes", None)
         self.predict = check_choice(predict, "predict", ("eps", "x0", "v"))
+        if getattr(denoiser, "predict", predict) != predict:
+            raise ValueError(f"this denoiser predicts {denoiser.predict!r}, not {predict!r}")
         self.objective = check_choice(loss, "loss", ("simple", "vlb", "hybrid"))
         if isinstance(variance, str):
             check_choice(variance, "variance", ("beta", "beta_tilde", "learned"))
@@ -137,7 +139,7 @@ class DDPM(Model):
         if x.shape[1:] != self.shape or not len(x):
             raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
         low, high, bound = x.min(), x.max(), self.clip
-        if not -bound - 1e-5 <= low <= high <= bound + 1e-5:       # 1e-5: for the rounding of float32
+        if not (-bound - 1e-5 <= low <= high <= bound + 1e-5 and math.isfinite(high - low)):       # 1e-5: for the rounding of float32
             how = "grey levels to x / 127.5 - 1" if self.images else "data to a variance of about 1, as the noise has"
             raise ValueError(f"x must be finite and in [-{bound:g}, {bound:g}], and goes from {low} to {high}: "
                              f"scale {how}")

@@ -42,6 +42,8 @@ class MLPDenoiser(Module):
         self.net = MLP(dim + time_dim + classes, *widths, (1 + learned_variance) * dim, activation=activation, rng=rng)
 
     def forward(self, x, t, y=None):
+        if np.min(t, initial=0) < 0 or y is not None and np.min(y, initial=0) < 0:
+            raise ValueError(f"times and classes are not negative: {np.min(t)}" + ("" if y is None else f", {np.min(y)}"))
         features = [x, _times(1 << int(np.max(t)).bit_length(), self.time_dim)[t].astype(x.dtype, copy=False)]
         if self.num_classes:
             K = self.num_classes

@@ -7,8 +7,8 @@
          so that the score is that of q(x_t)^{1−w} q(x_t | y)^w
     (4)  what the last step, s = 0, gives is a mean: noise would only blur it                [diffusion.last-step]
     (5)  Gaussian data, the best denoiser: (1), with z in the last step too, gives their variance for any T if
-         σ_t² = β̃_t + c² Var(x_0 | x_t), c = √ᾱ_{t−1} β_t / (1 − ᾱ_t):  β_t if it is 1, β̃_t if 0  [diffusion.variance]
-         and (2) with η = 0 and σ = 0 is wrong by O(1/T)                                     [diffusion.ddim-order]
+         σ_t² = β̃_t + c² Var(x_0 | x_t), c = √ᾱ_{t−1} β_t / (1 − ᾱ_t):  β_t if Var x_0 = 1, β̃_t if 0  [diffusion.variance]
+         and (2) with η = 0, so σ = 0, is wrong by O(1/T)                                     [diffusion.ddim-order]
 
 Ho et al., arXiv:2006.11239, algorithm 2, for (1); Song, Meng and Ermon, arXiv:2010.02502, equations 12 and 16, for (2);
 Ho and Salimans, arXiv:2207.12598, for (3), whose w is 1 less; Bao et al., arXiv:2201.06503, for (5).
@@ -36,11 +36,13 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
 
     `guidance` is w of (3): 1 is the model given y, 0 the model that knows no y, more exaggerates what y changes.
     """
-    if not math.isfinite(check_number(guidance, "guidance")):
+    guidance = check_number(guidance, "guidance")                  # a float of NumPy's would make float32 float64
+    if not math.isfinite(guidance):
         raise ValueError(f"guidance must be a finite number, not {guidance}")
-    if y is None and guidance != 1:
+    if y is None and guidance not in (0, 1):
         raise ValueError(f"guidance = {guidance} is towards a class: give y")
-    t, y = np.broadcast_to(t, len(xt)), model.labels(None if guidance == 0 else y, len(xt))
+    t, y = np.broadcast_to(t, len(xt)), model.labels(y, len(xt))
+    y = model.labels(None, len(xt)) if guidance == 0 else y
     parts = [_denoise(model, xt[i:i + ROWS], t[i:i + ROWS], y if y is None else y[i:i + ROWS], guidance)
              for i in range(0, max(1, len(xt)), ROWS)]
     return tuple(np.concatenate(part) for part in zip(*parts))
@@ -66,7 +68,7 @@ def sample(model, n: int, rng: np.random.Generator, y=None, guidance: float = 1.
     """n draws from the model, (n, *shape), of the classes y (n,), or of any.
 
     guidance   weight of the class: 1 as it is, 0 not at all; more gives more typical and less varied draws
-    steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, T at most
+    steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, T at most, with its own
     eta        of DDIM: 0 makes x_0 a function of x_T
     noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
     on_step    called before each step with t, x_t and the x̂_0 that the denoiser sees in it

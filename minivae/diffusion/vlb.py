@@ -2,7 +2,7 @@
 
     (1)  −ln p(x_0) <= L_T + Σ_{t=2}^T L_{t−1} + L_0 = E_q ln q(x_1..x_T | x_0) / p(x_0..x_T)        [diffusion.vlb]
          L_T = KL(q(x_T | x_0) ‖ N(0, I)),  L_{t−1} = KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)), L_0 = −ln p(x_0|x_1)
-    (2)  L_{t−1} = ½ Σ ln σ²/β̃ + (β̃ + |μ̃(x_t, x_0) − μ̃(x_t, x̂_0)|²) / σ² − 1
+    (2)  L_{t−1} = ½ Σ [ln σ²/β̃ + (β̃ + (μ̃(x_t, x_0) − μ̃(x_t, x̂_0))²) / σ² − 1]
     (3)  grey levels k = 0..255 as x_0 = k / 127.5 − 1:  p(x_0 | x_1) = Φ((x_0 + h − μ)/σ) − Φ((x_0 − h − μ)/σ)
          h = 1/255, but ∞ above the last level and below the first                           [diffusion.discretised]
     (4)  bits per dimension = nats / (d ln 2)                                                [diffusion.bits]

@@ -239,3 +239,13 @@ def test_complex_numbers_are_refused():
 
 def test_the_three_maps_are_ops():
     assert {"conv2d", "conv_input_gradient", "conv_kernel_gradient"} <= set(OPS)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: OPS["conv_kernel_gradient"](np.zeros((2, 6, 6, 3)), np.ones((2, 9, 9, 4)), (3, 3)),
+    lambda: OPS["conv_kernel_gradient"](np.zeros((3, 6, 6, 3)), np.ones((2, 4, 4, 4)), (3, 3)),
+    lambda: OPS["conv_input_gradient"](np.ones((2, 4, 4, 5)), np.ones((3, 3, 3, 4)), (6, 6)),
+    lambda: OPS["conv_input_gradient"](np.ones((2, 4, 4, 4)), np.ones((3, 3, 3, 4)), (40, 40))])
+def test_a_gradient_of_another_shape_than_the_output_is_refused(call):
+    with pytest.raises(ValueError, match="g must be"):
+        call()

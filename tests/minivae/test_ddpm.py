@@ -262,3 +262,15 @@ def test_a_denoiser_whose_output_does_not_fit_is_refused(rng):
     for width, options in ((4, {}), (2, {"variance": "learned", "loss": "hybrid"}), (3, {})):
         with pytest.raises(ValueError, match="its learned_variance must be"):
             DDPM(Constant(width), S, **options).loss(np.zeros((5, 2)), rng)
+
+
+def test_infinite_data_are_refused_even_if_nothing_is_clipped():
+    model = DDPM(MLPDenoiser(2, (8,), rng=np.random.default_rng(0)), Schedule.cosine(10), clip=np.inf)
+    with pytest.raises(ValueError, match="must be finite"):
+        model.loss(np.array([[np.inf, 0]], np.float32), np.random.default_rng(0))
+
+
+def test_a_denoiser_that_says_what_it_predicts_is_believed():
+    schedule = Schedule.cosine(10)
+    with pytest.raises(ValueError, match="predicts 'x0', not 'eps'"):
+        DDPM(MixtureDenoiser(schedule, np.zeros((1, 2)), 1.0, predict="x0"), schedule)
