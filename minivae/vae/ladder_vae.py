@@ -65,7 +65,7 @@ class StackedVAE(VAE):
         for net in self.encoder[1:]:
             q.append(_normal(net(z[-1])))                                                  # (2)
             z.append(_draw(q[-1], rng))
-        return Levels(z, q, [self.top_down.next(z[i + 1:], len(z[0])) for i in range(len(z))])
+        return Levels(z, q, self.top_down.at(z))
 
     def encode(self, x) -> Normal:
         """q of every level, (B, Σ dᵢ), with those that it depends on at their means."""
@@ -163,6 +163,10 @@ class TopDown(Module):
         zeros = np.zeros((rows, self.sizes[-1]), self.nets[0].layers[0].w.dtype)
         return Normal(zeros, zeros)
 
+    def at(self, z: list) -> list[Normal]:
+        """p of every level of z, given the one above."""
+        return [self.next(z[i + 1:], len(z[i])) for i in range(len(z))]
+
     def sample(self, n: int, rng: np.random.Generator, above: list = ()) -> np.ndarray:
         """n draws of z, (n, Σ dᵢ), of which the levels `above` are given."""
         z = list(above)
@@ -172,8 +176,7 @@ class TopDown(Module):
 
     def log_prob(self, z):
         """ln p(z), (B,) nats, for z (B, Σ dᵢ)."""
-        parts = self.split(z)
-        return _joined([self.next(parts[i + 1:], len(z)) for i in range(len(parts))]).log_prob(z)      # (1)
+        return _joined(self.at(self.split(z))).log_prob(z)                                 # (1)
 
     def split(self, z) -> list:
         """Of an array (..., Σ dᵢ), what belongs to each level."""

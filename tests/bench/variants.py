@@ -309,7 +309,7 @@ def energies(rounds, medians, seeds=3):
     return rows
 
 
-def flow_posteriors(rounds, medians, epochs=10, seeds=3):
+def flow_posteriors(rounds, medians, epochs=40, seeds=3):
     """-ln p(x) of the test digits, 784-200-200-50: with a flow posterior below that with a diagonal one."""
     x, found = binarise(mnist("test").images, np.random.default_rng(1)), {"VAE": [], "FlowVAE": []}
     for seed in range(seeds):
