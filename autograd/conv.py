@@ -15,9 +15,9 @@ time into its padding. A 3 x 3 kernel of stride 1 on enough channels goes by `wi
 import numpy as np
 
 from . import ops, winograd
-from .kernels import kernel
+from .jit import kernel
 from .primitive import op
-from .threads import in_parts
+from .threads import crew, parts_of, share, shared, span
 from .vectors import contract, whole_vectors
 from .winograd import place
 
@@ -50,23 +50,33 @@ def _offsets(rows, columns, width, size):
     return ((rows[:, None] * width + columns) * size).reshape(-1)
 
 
-@kernel(nogil=True)
-def _correlate(x, top, left, size, starts, w, b, y, ends):
+@kernel
+def _correlate(crew, parts, *arguments):
+    share(crew, parts, _correlate_part, arguments)
+
+
+@shared
+def _correlate_part(part, parts, x, top, left, size, starts, w, b, y, ends):
     """Each image of y, at `ends`, ← b + Σ x w over the windows that begin at `starts` of that of x, in its padding."""
     padded = np.zeros((size[0], size[1], x.shape[3]), x.dtype)
-    for i in range(len(x)):
+    for i in range(*span(part, parts, len(x))):
         place(x[i], padded, top, left)
         contract(padded.reshape(-1), starts, size[1] * x.shape[3], 1, w, y[i].reshape(-1), ends, b)
 
 
-@kernel(nogil=True)
-def _correlate_kernel(x, padding, size, starts, g, stride, w, ends):
-    """w ← w + Σ x g, w's numbers of one channel at `ends` being multiplied by those of x from `starts` on."""
+@kernel
+def _correlate_kernel(crew, parts, *arguments):
+    share(crew, parts, _correlate_kernel_part, arguments)
+
+
+@shared
+def _correlate_kernel_part(part, parts, x, padding, size, starts, g, stride, w, ends):
+    """w[part] ← w[part] + Σ x g, its numbers of one channel at `ends` multiplied by those of x from `starts` on."""
     padded = np.zeros((size[0], size[1], x.shape[3]), x.dtype)
     step = stride * x.shape[3]
-    for i in range(len(x)):
+    for i in range(*span(part, parts, len(x))):
         place(x[i], padded, padding, padding)
-        contract(padded.reshape(-1), starts, size[1] * step, step, g[i], w, ends, None)
+        contract(padded.reshape(-1), starts, size[1] * step, step, g[i], w[part], ends, None)
 
 
 def _forward(x, w, b, stride=1, padding=0):
@@ -79,8 +89,8 @@ def _forward(x, w, b, stride=1, padding=0):
     w, b = whole_vectors(w.reshape(kh, kw * C, N)), whole_vectors(b)
     y = np.empty((B, h, v, b.size), x.dtype)
     starts, ends = _offsets(stride * np.arange(h), stride * np.arange(v), size[1], C), np.arange(h * v) * b.size
-    in_parts(lambda part: _correlate(x[part], padding, padding, size, starts, w, b, y[part], ends), B,
-             work=y.size * len(w) * w.shape[1])                                            # (1)
+    _correlate(crew(), parts_of(y.size * w.shape[0] * w.shape[1], 4), x, padding, padding, size, starts, w, b, y,
+               ends)                                                                       # (1)
     return np.ascontiguousarray(y[..., :N])
 
 
@@ -112,11 +122,9 @@ def _input_gradient(g, w, size, stride=1, padding=0):
                               (columns + padding) // stride + left + 1 - part.shape[1], inner[1], C)
             part = np.ascontiguousarray(part).reshape(len(part), -1, zeros.size)
             phases.append((starts, part, _offsets(rows, columns, W, zeros.size)))
-
-    def correlate(part):
-        for starts, w, ends in phases:
-            _correlate(g[part], top, left, inner, starts, w, zeros, gx[part], ends)        # (3)
-    in_parts(correlate, B, work=g.size * w.size // C)
+    for starts, part, ends in phases:
+        _correlate(crew(), parts_of(g.size * part.size // C, 4), g, top, left, inner, starts, part, zeros, gx,
+                   ends)                                                                   # (3)
     return np.ascontiguousarray(gx[..., :N])
 
 
@@ -129,13 +137,9 @@ def _kernel_gradient(x, g, size, stride=1, padding=0):
         return winograd.kernel_gradient(x, g, padding)
     g, inner = whole_vectors(g), (H + 2 * padding, W + 2 * padding)
     starts, ends = _offsets(C * np.arange(kh), np.arange(kw * C), inner[1], 1), np.arange(kh * kw * C) * g.shape[3]
-
-    def gradient(part):
-        w = np.zeros(ends.size * g.shape[3], x.dtype)
-        _correlate_kernel(x[part], padding, inner, starts, g[part], stride, w, ends)
-        return w
-    w = sum(in_parts(gradient, B, g.size * ends.size, most=2))
-    return np.ascontiguousarray(w.reshape(kh, kw, C, -1)[..., :N])
+    w = np.zeros((parts_of(g.size * ends.size), ends.size * g.shape[3]), x.dtype)
+    _correlate_kernel(crew(), len(w), x, padding, inner, starts, g, stride, w, ends)
+    return np.ascontiguousarray(w.sum(axis=0).reshape(kh, kw, C, -1)[..., :N])
 
 
 _conv2d = op(_forward,

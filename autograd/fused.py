@@ -18,10 +18,11 @@ import numpy as np
 
 from . import kernels, ops
 from .primitive import op
-from .threads import in_parts
+from .product import product
+from .threads import crew, parts_of
 
 LOG_2PI = math.log(2 * math.pi)
-COST = 60                                    # group_norm takes as long as so many multiplications an element
+GROUP_NORM, BERNOULLI = 60, 90               # take as long as so many multiplications an element
 
 # Activations that `linear` can fuse: in place on its output, and the derivative as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
@@ -36,13 +37,8 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    y = np.matmul(x, w, order="C", dtype=w.dtype if x.dtype is w.dtype else np.result_type(x, w, np.float32))
-    if activation == "relu":
-        kernels.bias_relu(y.reshape(-1, y.shape[-1]), np.zeros(y.shape[-1], y.dtype) if b is None else b)
-        return y                                                                           # (1)
-    if b is not None:
-        y += b
-    return ACTIVATIONS[activation][0](y)                                                   # (1)
+    y = product(x.reshape(-1, x.shape[-1]), w, b, activation == "relu").reshape(*x.shape[:-1], w.shape[1])
+    return y if activation in (None, "relu") else ACTIVATIONS[activation][0](y)            # (1)
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
@@ -52,7 +48,8 @@ def _linear_vjp(g, x, w, y, activation, needs):
     else:
         flat = ACTIVATIONS[activation][1](g, y).reshape(-1, y.shape[-1])
         gb = needs[2] and np.add.reduce(flat)
-    return needs[0] and (flat @ w.T).reshape(x.shape), needs[1] and x.reshape(-1, x.shape[-1]).T @ flat, gb
+    return (needs[0] and product(flat, w.T).reshape(x.shape), needs[1] and product(x.reshape(-1, x.shape[-1]).T, flat),
+            gb)
 
 
 def _linear_twin(x, w, b, activation=None):
@@ -66,9 +63,11 @@ def _bernoulli_nll(logits, x):
     if logits.shape != np.shape(x):
         logits, x = np.broadcast_arrays(logits, x)
     logits, x = np.ascontiguousarray(logits, dtype), np.ascontiguousarray(x, dtype)
-    nll, residual = np.empty_like(logits), np.empty_like(logits)
-    kernels.bernoulli_terms(*(v.reshape(-1) for v in (logits, x, nll, residual)))          # (2)
-    return nll.sum(axis=-1), residual
+    nll, residual = np.empty(logits.shape[:-1], dtype), np.empty_like(logits)
+    flat = nll.size, logits.shape[-1]
+    kernels.bernoulli_nll(crew(), parts_of(BERNOULLI * logits.size), logits.reshape(flat), x.reshape(flat),
+                          nll.reshape(-1), residual.reshape(flat))                         # (2)
+    return nll, residual
 
 
 def _gaussian_nll(x, mu, logvar):
@@ -125,17 +124,16 @@ def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
     dtype = np.result_type(x, gain, shift, np.float32)
     x, gain, shift = (np.ascontiguousarray(v, dtype) for v in (x, gain, shift))
     y, (mean, rstd) = np.empty_like(x), np.empty((2, len(x), C), dtype)
-    in_parts(lambda b: kernels.group_norm(_rows(x[b]), gain, shift, groups, eps, silu, _rows(y[b]), mean[b], rstd[b]),
-             len(x), COST * x.size)                                                        # (6)
+    kernels.group_norm(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(x), gain, shift, groups, eps, silu, _rows(y), mean,
+                       rstd)                                                               # (6)
     return y, (mean, rstd)
 
 
 def _group_norm_vjp(g, x, gain, shift, residual, groups, silu):
     g, x, gain, shift = map(np.ascontiguousarray, (g, x, gain, shift))
     gx, (ggain, gshift) = np.empty_like(x), np.empty((2, len(x), len(gain)), x.dtype)
-    in_parts(lambda b: kernels.group_norm_vjp(_rows(g[b]), _rows(x[b]), gain, shift, groups, silu,
-                                              *[v[b] for v in residual], _rows(gx[b]), ggain[b], gshift[b]),
-             len(x), COST * x.size)
+    kernels.group_norm_vjp(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(g), _rows(x), gain, shift, groups, silu, *residual,
+                           _rows(gx), ggain, gshift)
     return gx, ggain.sum(axis=0), gshift.sum(axis=0)
 
 

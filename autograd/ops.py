@@ -40,7 +40,7 @@ sqrt = op(np.sqrt, lambda g, y: 0.5 * g / y)
 square = op(np.square, lambda g, x: 2 * g * x)
 sin = op(np.sin, lambda g, x: g * np.cos(x))
 cos = op(np.cos, lambda g, x: -g * np.sin(x))
-tanh = op(np.tanh, lambda g, y: g * (1 - y * y))
+tanh = op(np.tanh, lambda g, y: g - g * y * y)
 sign = op(np.sign, lambda g: 0 * g)
 abs = op(np.abs, lambda g, x: g * np.sign(x), name="abs")
 erf = op(special.erf, lambda g, x: g * (2 / math.sqrt(math.pi) * np.exp(-x * x)))
@@ -234,10 +234,13 @@ softmax = op(_softmax, lambda g, y, axis: y * (g - np.sum(g * y, axis=axis, keep
 log_softmax = op(_log_softmax, lambda g, y, axis: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True))
 
 
-def mean(x, axis=None, keepdims=False):
-    """As np.mean, differentiable."""
-    total = sum(x, axis=axis, keepdims=keepdims)
-    return divide(total, x.size / builtins.max(1, total.size))
+def _mean(x, axis=None, keepdims=False):
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return total / (x.size / builtins.max(1, total.size))
+
+
+mean = op(_mean, lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)) / (
+    math.prod(shapes[0]) / builtins.max(1, g.size)), shapes[0]), numpy=np.mean)
 
 
 def var(x, axis=None, ddof=0, keepdims=False):
@@ -346,7 +349,7 @@ def _attach():
     for f in (sum, mean, var, max, min, prod, cumsum, swapaxes, clip, exp, log, sqrt, square, abs, sin, cos, tanh,
               sigmoid, relu, softmax, log_softmax, logsumexp):
         setattr(Tensor, f.__name__, f)
-    for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, mean, var, prod, einsum):
+    for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, var, prod, einsum):
         NUMPY[getattr(np, f.__name__)] = f
     NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet})
 

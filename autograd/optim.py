@@ -21,6 +21,9 @@ import numpy as np
 from . import kernels
 from .nn import check_state
 from .tensor import Leaf, Tensor
+from .threads import crew, parts_of
+
+ADAM = 40                                    # a step takes as long as so many multiplications a parameter
 
 
 class Optimizer:
@@ -98,15 +101,18 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
         if not (0 <= eps < math.inf and 0 <= weight_decay < math.inf):
             raise ValueError(f"eps and weight_decay must be numbers >= 0, not {eps} and {weight_decay}")
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.betas, self.eps, self.weight_decay, self._numbers = betas, eps, weight_decay, (None, None)
 
     def update(self, lr, t, p, g, m, v):
-        b1, b2 = self.betas
-        decay = self.weight_decay if self.decoupled else 0.0
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
-        scalars = (lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps, 1 - lr * decay, (1 - b2 ** t) ** -0.5)
-        kernels.adam(p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1), *scalars)              # (2), (3)
+        if self._numbers[0] != (lr, t):                            # the same for most parameters of a step
+            b1, b2 = self.betas
+            self._numbers = (lr, t), np.array([
+                lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps,
+                1 - lr * self.weight_decay if self.decoupled else 1.0, (1 - b2 ** t) ** -0.5])
+        kernels.adam(crew(), parts_of(ADAM * p.size), p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1),
+                     self._numbers[1])                                                     # (2), (3)
 
 
 class AdamW(Adam):

@@ -1,11 +1,13 @@
-"""Two inner loops written vector by vector, since from a plain loop the compiler does not keep sums in registers.
+"""Inner loops written vector by vector, since from a plain loop the compiler does not keep sums in registers.
 
     contract:   c[m, n] = Σ_{p, q} a[m, p, q] b[p, q, n]                                     [vectors.contract]
     along:      y[k, e] = Σ_l M[k, l] x[l, e], a constant M                                  [vectors.along]
+    turn:       y[k, l] = x[l, k]                                                            [vectors.turn]
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
 each number of `a` is multiplied by two vectors of `b`. `along` is for M so small that its zeros are worth leaving out.
+`turn` transposes a square of vectors within registers, interleaving rows r and r + n/2 as often as n can be halved.
 Without the compiler both are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
@@ -154,3 +156,31 @@ def along(matrix):
     def _multiply(x, i, step, y, j, stride, length):
         return lambda x, i, step, y, j, stride, length: vectorised(x, i, step, y, j, stride, length)
     return multiply
+
+
+def turn(x, i, step, y, j, stride):
+    """y[j + k stride + l] ← x[i + l step + k], for k and l < n, the numbers in a vector: x and y flat."""
+    n = np.arange(BYTES // x.itemsize)
+    y[j + n[:, None] * stride + n] = x[i + n * step + n[:, None]]
+
+
+@intrinsic
+def _turn(typing, x, i, step, y, j, stride):
+    def build(context, builder, signature, args):
+        B = _Builder(context, builder, x.dtype)
+        (source, i, step, target, j, stride), n = args, B.lanes
+        source, target, half = B.array(x, source).data, B.array(y, target).data, n // 2
+        rows = [B.load(B.at(source, i, builder.mul(step, ir.Constant(INT, l)))) for l in range(n)]
+        lower = [place for pair in zip(range(half), range(n, n + half)) for place in pair]
+        orders = [ir.Constant(ir.VectorType(ir.IntType(32), n), [p + at for p in lower]) for at in (0, half)]
+        for _ in range(half.bit_length()):
+            rows = [builder.shuffle_vector(a, b, order) for a, b in zip(rows, rows[half:]) for order in orders]
+        for k, row in enumerate(rows):
+            B.store(row, B.at(target, j, builder.mul(stride, ir.Constant(INT, k))))
+        return context.get_dummy_value()
+    return types.void(x, types.int64, types.int64, y, types.int64, types.int64), build
+
+
+@overload(turn, jit_options={"error_model": "numpy"})
+def _compiled_turn(x, i, step, y, j, stride):
+    return lambda x, i, step, y, j, stride: _turn(x, i, step, y, j, stride)

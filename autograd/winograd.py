@@ -15,8 +15,8 @@ and Gray, arXiv:1509.09308, §4. Polynomials interpolate badly, so in float32 1e
 """
 import numpy as np
 
-from .kernels import kernel
-from .threads import in_parts
+from .jit import kernel
+from .threads import crew, parts_of, share, shared, span
 from .vectors import BYTES, along, contract
 
 POINTS = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
@@ -36,7 +36,7 @@ def suits(shape, itemsize, stride, padding):
     return shape[:2] == (3, 3) and stride == 1 and padding <= 2 and not any(n * itemsize % BYTES for n in shape[2:])
 
 
-@kernel(nogil=True)
+@kernel
 def place(x, padded, top, left):
     """Copy an image x (H, W, C) into `padded`. Numba takes three times as long to assign it to a slice."""
     for h in range(x.shape[0]):
@@ -63,7 +63,7 @@ def _kernel_of(u, half, w):
         _kernel(half, 6 * k * n, n, w.reshape(-1), 3 * k * n, n, n)
 
 
-@kernel(nogil=True)
+@kernel
 def _transform(image, padding, is_gradient, padded, strip, out, t):
     """out[:, t:] ← Bᵀ d B of an image's patches d, or A g Aᵀ of a gradient's tiles; `strip` is for half of it."""
     place(image, padded, padding, padding)
@@ -83,7 +83,7 @@ def _transform(image, padding, is_gradient, padded, strip, out, t):
             t += 1
 
 
-@kernel(nogil=True)
+@kernel
 def _outputs(products, t, strip, edge, y):
     """The image y ← Aᵀ m A of the tiles m in products[:, t:]; `edge` is for tiles that reach over the image's."""
     (H, W, C), T = y.shape, products.shape[1]
@@ -103,18 +103,24 @@ def _outputs(products, t, strip, edge, y):
             t += 1
 
 
-@kernel(nogil=True)
-def _forward(x, u, b, y, padding):
+@kernel
+def _forward(crew, parts, *arguments):
+    share(crew, parts, _forward_part, arguments)
+
+
+@shared
+def _forward_part(part, parts, x, u, b, y, padding):
     """y ← b + (1): x (B, H, W, C), u = G w Gᵀ (36, C, N), y (B, H', W', N)."""
-    (images, H, W, N), C, dtype = y.shape, x.shape[3], x.dtype
+    (_, H, W, N), C, dtype = y.shape, x.shape[3], x.dtype
     h, v = (H + 3) // 4, (W + 3) // 4
-    group = max(1, min(images, TILES // (h * v)))                  # images at a time
+    begin, end = span(part, parts, len(x))
+    group = max(1, min(end - begin, TILES // (h * v)))             # images at a time
     T = group * h * v
     padded, strip = np.zeros((4 * h + 2, 4 * v + 2, C), dtype), np.empty(6 * (4 * v + 2) * C, dtype)
     patches, products = np.empty((36, T, C), dtype), np.empty((36, T, N), dtype)
     half, edge, zeros = np.empty(24 * N, dtype), np.empty(4 * N, dtype), np.zeros(N, dtype)
-    for first in range(0, images, group):
-        count = min(group, images - first)
+    for first in range(begin, end, group):
+        count = min(group, end - first)
         tiles = np.arange(count * h * v)
         for i in range(count):
             _transform(x[first + i], padding, False, padded, strip, patches, i * h * v)
@@ -125,23 +131,29 @@ def _forward(x, u, b, y, padding):
             _outputs(products, i * h * v, half, edge, y[first + i])
 
 
-@kernel(nogil=True)
-def _kernel_gradient(x, g, u, padding):
-    """u (36, C, N) ← u + the sum in (3): x (B, H, W, C), g (B, H', W', N)."""
-    (images, H, W, N), C, dtype = g.shape, x.shape[3], x.dtype
+@kernel
+def _kernel_gradient(crew, parts, *arguments):
+    share(crew, parts, _kernel_gradient_part, arguments)
+
+
+@shared
+def _kernel_gradient_part(part, parts, x, g, u, padding):
+    """u[part] (36, C, N) ← u[part] + the sum in (3): x (B, H, W, C), g (B, H', W', N)."""
+    (_, H, W, N), C, dtype = g.shape, x.shape[3], x.dtype
     h, v = (H + 3) // 4, (W + 3) // 4
-    group = max(1, min(images, TILES // (h * v)))
+    begin, end = span(part, parts, len(x))
+    group = max(1, min(end - begin, TILES // (h * v)))
     T = group * h * v
     padded, strip = np.zeros((4 * h + 2, 4 * v + 2, C), dtype), np.empty(6 * (4 * v + 2) * C, dtype)
     padded_g, strip_g = np.zeros((4 * h + 2, 4 * v + 2, N), dtype), np.empty(6 * (4 * v + 2) * N, dtype)
     patches, tiles, channels = np.empty((36, T, C), dtype), np.empty((36, T, N), dtype), np.arange(C)
-    for first in range(0, images, group):
-        count = min(group, images - first)
+    for first in range(begin, end, group):
+        count = min(group, end - first)
         for i in range(count):
             _transform(x[first + i], padding, False, padded, strip, patches, i * h * v)
             _transform(g[first + i], 0, True, padded_g, strip_g, tiles, i * h * v)
         for k in range(36):
-            contract(patches[k].reshape(-1), channels, 0, C, tiles[k:k + 1, :count * h * v], u[k].reshape(-1),
+            contract(patches[k].reshape(-1), channels, 0, C, tiles[k:k + 1, :count * h * v], u[part, k].reshape(-1),
                      channels * N, None)
 
 
@@ -151,19 +163,15 @@ def forward(x, w, b, padding):
     u = np.empty((36, *w.shape[2:]), x.dtype)
     _transform_kernel(w, np.empty(u.size // 2, x.dtype), u)
     y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, w.shape[3]), x.dtype)
-    in_parts(lambda part: _forward(x[part], u, b, y[part], padding), B, 2.25 * y.size * C)         # (1)
+    _forward(crew(), parts_of(2.25 * y.size * C, 4), x, u, b, y, padding)                  # (1)
     return y
 
 
 def kernel_gradient(x, g, padding):
     """The gradient in w (3, 3, C_in, C_out) of ⟨g, conv2d(x, w, padding=padding)⟩."""
     C, N = x.shape[3], g.shape[3]
-
-    def products(part):
-        u = np.zeros((36, C, N), x.dtype)
-        _kernel_gradient(x[part], g[part], u, padding)
-        return u
-    u = sum(in_parts(products, len(x), 2.25 * g.size * C, most=2))
+    u = np.zeros((parts_of(2.25 * g.size * C), 36, C, N), x.dtype)
+    _kernel_gradient(crew(), len(u), x, g, u, padding)
     w = np.empty((3, 3, C, N), x.dtype)
-    _kernel_of(u, np.empty(u.size // 2, x.dtype), w)                                       # (3)
+    _kernel_of(u.sum(axis=0), np.empty(18 * C * N, x.dtype), w)                            # (3)
     return w

@@ -16,9 +16,9 @@ import numpy as np
 from scipy import sparse
 from scipy.special import entr
 
-from autograd.kernels import kernel
+from autograd.jit import kernel
 from autograd.nn import Module, Parameter
-from autograd.threads import in_parts
+from autograd.threads import crew, parts_of, share, shared, span
 from autograd.vectors import contract, whole_vectors
 
 from ..checks import check_choice, check_count, check_weight
@@ -75,22 +75,30 @@ def nearest(z: np.ndarray, e: np.ndarray) -> np.ndarray:
     z, e = z - middle, e - middle
     columns = whole_vectors(np.ascontiguousarray(-e.T)[None])      # what fills up the last vector is infinitely far
     halves = np.pad(0.5 * np.sum(e * e, axis=1), (0, columns.shape[2] - len(e)), constant_values=np.inf)
-    k, row = np.empty(len(z), int), np.arange(ROWS)
-
-    def search(part):
-        scores = np.empty((ROWS, halves.size), z.dtype)
-        for i in range(part.start, part.stop, ROWS):
-            rows = slice(i, min(i + ROWS, part.stop))
-            n = rows.stop - i
-            _scores(z[rows].reshape(-1), row[:n] * z.shape[1], columns, halves, scores.reshape(-1), row * halves.size)
-            np.argmin(scores[:n], axis=1, out=k[rows])                                     # (1)
-    in_parts(search, len(z), z.size * len(e))
+    k = np.empty(len(z), int)
+    _search(crew(), parts_of(z.size * len(e), 4), z, columns, halves, k)                   # (1)
     return k
 
 
-@kernel(nogil=True)
-def _scores(z, starts, columns, halves, scores, ends):
-    contract(z, starts, 0, 1, columns, scores, ends, halves)
+@kernel
+def _search(crew, parts, *arguments):
+    share(crew, parts, _search_part, arguments)
+
+
+@shared
+def _search_part(part, parts, z, columns, halves, k):
+    """k ← the column of the least score in each row, ROWS rows at a time."""
+    (begin, end), (N, d) = span(part, parts, len(z)), z.shape
+    scores, row = np.empty((ROWS, halves.size), z.dtype), np.arange(ROWS)
+    for i in range(begin, end, ROWS):
+        n = min(ROWS, end - i)
+        contract(z[i:i + n].reshape(-1), row[:n] * d, 0, 1, columns, scores.reshape(-1), row[:n] * halves.size, halves)
+        for r in range(n):
+            least = 0
+            for j in range(halves.size):
+                if scores[r, j] < scores[r, least]:
+                    least = j
+            k[i + r] = least
 
 
 def perplexity(k: np.ndarray, K: int) -> float:

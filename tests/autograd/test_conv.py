@@ -126,6 +126,21 @@ def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - 2 * want - bias)
 
 
+@kernel
+def _turn(*args):
+    vectors.turn(*args)
+
+
+@pytest.mark.equation("vectors.turn", "y[k, l] = x[l, k]", bound=0)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_turn_transposes_a_square(dtype, measure, rng):
+    n = vectors.BYTES // np.dtype(dtype).itemsize
+    x, y = rng.standard_normal((n + 1, 2 * n)).astype(dtype), np.zeros((2 * n, n + 3), dtype)
+    _turn(x.reshape(-1), 2 * n + 5, 2 * n, y.reshape(-1), n + 3, n + 3)
+    measure(y[1:n + 1, :n] - x[1:, 5:n + 5].T)
+    assert not y[0].any() and not y[n + 1:].any() and not y[:, n:].any()
+
+
 MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, -1.0, 0.5]])
 _multiply = vectors.along(MATRIX)
 
@@ -173,21 +188,11 @@ def test_threads_change_no_bit(geometry, images, rng, monkeypatch):
     (x, w, b, g), (stride, padding) = example(geometry, rng, images), geometry[3:5]
     want = results()
     monkeypatch.setattr(threads, "WORTH", 1)
-    monkeypatch.setattr(threads, "CORES", threads.CORES[:1] * 3)
-    monkeypatch.setattr(threads, "_pool", [])
+    monkeypatch.setattr(threads, "CREW", 3)
     first, second = results(), results()
     for a, b, c in zip(want, first, second):
         np.testing.assert_array_equal(b, c)
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
-
-
-def test_an_error_in_a_part_is_raised(monkeypatch):
-    def f(part):
-        raise ArithmeticError(part)
-    monkeypatch.setattr(threads, "CORES", threads.CORES[:1] * 2)
-    monkeypatch.setattr(threads, "_pool", [])
-    with pytest.raises(ArithmeticError):
-        threads.in_parts(f, 4, work=np.inf)
 
 
 def test_third_derivatives_go_round_the_triple(rng):

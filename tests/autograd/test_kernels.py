@@ -7,48 +7,46 @@ import numpy as np
 import pytest
 
 from autograd import kernels
+from autograd.threads import crew
 
 BOTH = pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-10)], ids=["float32", "float64"])
 
 
 @BOTH
-def test_bernoulli_terms_are_softplus_and_sigmoid(dtype, rtol, rng):
-    logits, x = (4 * rng.standard_normal(101)).astype(dtype), rng.random(101).astype(dtype)
-    nll, residual = np.empty_like(logits), np.empty_like(logits)
-    kernels.bernoulli_terms(logits, x, nll, residual)
+@pytest.mark.parametrize("D", [0, 1, 7, 101])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_bernoulli_nll_is_softplus_and_sigmoid(D, parts, dtype, rtol, rng):
+    logits, x = (4 * rng.standard_normal((5, D))).astype(dtype), rng.random((5, D)).astype(dtype)
+    nll, residual = np.full(5, np.nan, dtype), np.full_like(logits, np.nan)
+    kernels.bernoulli_nll(crew(), parts, logits, x, nll, residual)
     l, x = logits.astype(float), x.astype(float)
-    np.testing.assert_allclose(nll, np.logaddexp(l, 0) - x * l, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(nll, np.sum(np.logaddexp(l, 0) - x * l, axis=1), rtol=rtol, atol=rtol)
     np.testing.assert_allclose(residual, 1 / (1 + np.exp(-l)) - x, rtol=rtol, atol=rtol)
 
 
 @BOTH
-def test_bias_relu_and_its_vjp_are_their_numpy_compositions(dtype, rtol, rng):
-    y, b, g = (rng.standard_normal(shape).astype(dtype) for shape in ((101, 7), 7, (101, 7)))
-    want = np.maximum(y + b, 0)
-    kernels.bias_relu(y, b)
-    np.testing.assert_array_equal(y, want)
-    gx, gb = np.full_like(y, np.nan), np.full_like(b, np.nan)
+def test_the_vjp_of_relu_is_its_numpy_composition(dtype, rtol, rng):
+    y, g = (rng.standard_normal((101, 7)).astype(dtype) for _ in range(2))
+    gx, gb = np.full_like(y, np.nan), np.full(7, np.nan, dtype)
     kernels.relu_vjp(g, y, gx, gb)
-    np.testing.assert_array_equal(gx, np.where(want > 0, g, 0))
-    np.testing.assert_allclose(gb, np.where(want > 0, g, 0).astype(float).sum(0), rtol=rtol, atol=10 * rtol)
+    np.testing.assert_array_equal(gx, np.where(y > 0, g, 0))
+    np.testing.assert_allclose(gb, np.where(y > 0, g, 0).astype(float).sum(0), rtol=rtol, atol=10 * rtol)
 
 
 @BOTH
-def test_bias_relu_keeps_a_nan_and_has_no_derivative_at_zero(dtype, rtol):
-    y = np.array([[np.nan, 0, -0.0, -1]], dtype)
-    kernels.bias_relu(y, np.zeros(4, dtype))
-    np.testing.assert_array_equal(y, [[np.nan, 0, 0, 0]])
-    gx, gb = np.empty_like(y), np.empty(4, dtype)
-    kernels.relu_vjp(np.ones_like(y), y, gx, gb)
-    np.testing.assert_array_equal(gx[0, 1:], 0)
+def test_relu_has_no_derivative_at_zero(dtype, rtol):
+    gx, gb = np.empty((1, 3), dtype), np.empty(3, dtype)
+    kernels.relu_vjp(np.ones((1, 3), dtype), np.array([[0, -0.0, -1]], dtype), gx, gb)
+    np.testing.assert_array_equal(gx, 0)
 
 
 @BOTH
-def test_adam_is_its_numpy_composition(dtype, rtol, rng):
+@pytest.mark.parametrize("parts", [1, 3])
+def test_adam_is_its_numpy_composition(parts, dtype, rtol, rng):
     p, g, m, v = (rng.standard_normal(101) for _ in range(4))
     v = v * v
     arrays = [a.astype(dtype) for a in (p, g, m, v)]
-    kernels.adam(*arrays, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 0.95, 1.7)))
+    kernels.adam(crew(), parts, *arrays, np.array([0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 0.95, 1.7]))
     m = 0.9 * m + 0.1 * g
     v = 0.999 * v + 0.001 * g * g
     p = 0.95 * p - 0.1 * m / (np.sqrt(v) * 1.7 + 1e-8)
@@ -60,13 +58,14 @@ def test_adam_is_its_numpy_composition(dtype, rtol, rng):
 @BOTH
 def test_adam_at_gradient_zero_stands_still(dtype, rtol):
     p, g, m, v = np.ones(3, dtype), *np.zeros((3, 3), dtype)
-    kernels.adam(p, g, m, v, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+    kernels.adam(crew(), 1, p, g, m, v, np.array([0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1]))
     np.testing.assert_array_equal(p, 1)
 
 
 def test_the_first_call_says_that_it_compiles_and_the_second_start_compiles_nothing(tmp_path):
     code = ("import numpy as np; from autograd import kernels; a = [np.ones(3, np.float32) for _ in range(4)];"
-            "kernels.adam(*a, *map(np.float32, (.1, .9, .1, .999, .001, 1e-8, 1, 1)))")
+            "from autograd.threads import _state;"
+            "kernels.adam(_state, 2, *a, np.array([.1, .9, .1, .999, .001, 1e-8, 1, 1]))")
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
     says = [subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stderr
             for _ in range(2)]
@@ -75,25 +74,25 @@ def test_the_first_call_says_that_it_compiles_and_the_second_start_compiles_noth
 
 def test_the_series_of_float32_are_right_to_the_last_digits_up_to_where_exp_underflows():
     a = np.concatenate([np.linspace(0, 88.5, 20_001), [0, 1e-30, 1e30]]).astype(np.float32)
-    zeros, log1p, sigmoid = np.zeros_like(a), np.empty_like(a), np.empty_like(a)
-    kernels.bernoulli_terms(-a, zeros, log1p, sigmoid)
+    log1p, sigmoid = np.empty_like(a), np.empty((len(a), 1), np.float32)
+    kernels.bernoulli_nll(crew(), 1, -a[:, None], np.zeros_like(sigmoid), log1p, sigmoid)
     exact = np.exp(-a.astype(np.float64))
     np.testing.assert_allclose(log1p, np.log1p(exact), rtol=3e-7, atol=2e-38)
-    np.testing.assert_allclose(sigmoid, exact / (1 + exact), rtol=3e-7, atol=2e-38)
+    np.testing.assert_allclose(sigmoid[:, 0], exact / (1 + exact), rtol=3e-7, atol=2e-38)
 
 
 def test_a_nan_among_logits_or_gradients_stays_one(rng):
     for dtype in (np.float32, np.float64):
-        nll, residual = np.ones(2, dtype), np.ones(2, dtype)
-        kernels.bernoulli_terms(np.array([np.nan, 1], dtype), np.zeros(2, dtype), nll, residual)
-        assert np.isnan([nll[0], residual[0]]).all() and np.isfinite([nll[1], residual[1]]).all()
+        nll, residual = np.ones(2, dtype), np.ones((2, 2), dtype)
+        kernels.bernoulli_nll(crew(), 1, np.array([[np.nan, 1], [1, 1]], dtype), np.zeros((2, 2), dtype), nll, residual)
+        assert np.isnan([nll[0], residual[0, 0]]).all() and np.isfinite([nll[1], residual[0, 1], residual[1, 0]]).all()
         p, g, m, v = np.ones((4, 2), dtype)
         g[0] = np.nan
-        kernels.adam(p, g, m, v, *map(dtype, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+        kernels.adam(crew(), 1, p, g, m, v, np.array([0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1]))
         assert np.isnan([p[0], m[0]]).all() and np.isfinite([p[1], m[1]]).all()
 
 
 def test_a_momentum_too_small_for_a_normal_number_becomes_zero():
     (p, g, v), m = np.float32([[1, 1, 1], [0, 0, 0], [1, 1, 1]]), np.float32([1.2e-38, 2e-38, -1.2e-38])
-    kernels.adam(p, g, m, v, *map(np.float32, (0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1)))
+    kernels.adam(crew(), 1, p, g, m, v, np.array([0.1, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 1]))
     np.testing.assert_array_equal(m, np.float32([0, 0.9 * np.float32(2e-38), 0]))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from autograd import OPS, Tensor, fused, grad, nn, ops
-from autograd.tensor import FLOATS
+from autograd.tensor import FLOATS, call
 
 from .cases import CASES
 
@@ -24,8 +24,9 @@ def nodes(y):
 
 def cotangents(node, g):
     """What the raw VJPs of a node return for its traced arguments."""
-    joint = node.op.joint and node.op.joint(g, node.saved)
-    return [joint[i] if joint else node.op.vjps[i](g, node.saved) for i, p in enumerate(node.parents) if p is not None]
+    joint = node.op.joint and call(node.op.joint, g, node.saved)
+    return [joint[i] if joint else call(node.op.vjps[i], g, node.saved)
+            for i, p in enumerate(node.parents) if p is not None]
 
 
 @every_dtype

@@ -6,6 +6,7 @@ said. Memory is read from /proc, so on Linux only.
 """
 import argparse
 import contextlib
+import gc
 import io
 import json
 import os
@@ -41,6 +42,8 @@ def medians(contenders, rounds, seconds=0.25):
     for name, f in contenders.items():
         for _ in range(5):
             f()
+    gc.collect()
+    gc.freeze()                                                    # what the packages left is nobody's garbage
     for _ in range(rounds):
         for name, f in contenders.items():
             end = time.perf_counter() + seconds
