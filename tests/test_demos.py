@@ -15,6 +15,7 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "cvae": ["completion.png", "samples.png", "styles.png"],
          "diffusion": ["film.gif", "score.png", "steps.png", "there_and_back.png"],
          "diffusion_mnist": ["denoising.png", "run.npz", "samples.png"],
+         "explore": ["explorer.png"],
          "flows": ["energies.png", "posteriors.png", "samples.png"],
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
@@ -62,6 +63,23 @@ def test_a_demo_fits_on_two_screens():
 def test_an_unknown_name_or_option_is_one_clear_error(args, message):
     done = run("-m", "demos", *args)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code, exit_code, message", [("", 0, "ok"), ("raise ValueError('no')", 1, "failed: two")])
+def test_all_runs_each_and_fails_if_any_does(tmp_path, code, exit_code, message):
+    (tmp_path / "demos").mkdir()
+    for path in (FOLDER / "__init__.py", FOLDER / "__main__.py"):
+        (tmp_path / "demos" / path.name).write_text(path.read_text())
+    for name, text in (("one", ""), ("two", code)):
+        (tmp_path / "demos" / f"{name}.py").write_text(
+            f"from demos import options\nargs = options({name!r})\n{text}\n(args.out / str(args.quick)).touch()")
+    done = subprocess.run([sys.executable, "-m", "demos", "all", "--quick", "--out", "here"], cwd=tmp_path, text=True,
+                          capture_output=True)
+    assert done.returncode == exit_code, done.stderr
+    one, two, *more, last = done.stdout.splitlines()
+    assert one.split()[::3] == ["one", "ok"] and two.split()[::3] == ["two", "failed" if code else "ok"]
+    assert message in last and any("ValueError: no" in line for line in more) == bool(code)
+    assert (tmp_path / "here" / "one" / "True").exists()
 
 
 def test_importing_minivae_loads_no_matplotlib_and_compiles_nothing():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from autograd import no_grad
-from autograd.nn import MLP, GroupNorm, Module, SelfAttention, Sequential
+from autograd.nn import MLP, GroupNorm, Linear, Module, SelfAttention, Sequential
 from minivae import runs
 from minivae.__main__ import main
 from minivae.diffusion import MLPDenoiser, UNet
@@ -223,7 +223,7 @@ def test_the_command_exports_a_run(rng, oracle, tmp_path, capsys):
 def test_what_pytorch_has_no_place_for_keeps_its_name(rng):
     class Thing(Module):
         def __init__(self):
-            self.w, self.table = np.arange(6.0).reshape(2, 3), [MLP(2, 3, rng=rng), None, MLP(3, 2, rng=rng)]
-    found = state_dict(Thing())
-    assert [*found] == ["w", "table.0.0.weight", "table.0.0.bias", "table.2.0.weight", "table.2.0.bias"]
+            self.w, self.table = np.arange(6.0).reshape(2, 3), [Linear(2, 3, "relu", rng=rng), None, MLP(3, 2, rng=rng)]
+    found = state_dict(Thing())                                    # in a list, an activation is no place of its own
+    assert [*found] == ["w", "table.0.weight", "table.0.bias", "table.2.0.weight", "table.2.0.bias"]
     assert found["w"].shape == (2, 3)
