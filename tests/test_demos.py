@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.image import imread, imsave
 
 from demos import FOLDER
 from demos.__main__ import listing
@@ -80,6 +82,21 @@ def test_all_runs_each_and_fails_if_any_does(tmp_path, code, exit_code, message)
     assert one.split()[::3] == ["one", "ok"] and two.split()[::3] == ["two", "failed" if code else "ok"]
     assert message in last and any("ValueError: no" in line for line in more) == bool(code)
     assert (tmp_path / "here" / "one" / "True").exists()
+
+
+def test_the_gallery_cuts_small_pictures_of_one_size_from_figures_that_the_demos_draw(tmp_path):
+    from demos.gallery.__main__ import PICTURES, small
+    for figure, part in PICTURES.values():
+        demo, _, name = figure.partition("/")
+        assert name in DEMOS.get(demo, [name]) and min(part) >= 0 and part[0] + part[2] <= 1 >= part[1] + part[3]
+    picture = np.ones((60, 80, 4), np.float32)
+    picture[30:, 40:, :3] = 0                                      # the lower right quarter is black
+    imsave(tmp_path / "x.png", picture)
+    for part, value in (((0.5, 0.5, 0.5, 0.5), 0), ((0, 0.5, 0.5, 0.5), 255), ((0.5, 0, 0.5, 0.5), 255)):
+        pixels = small(tmp_path / "x.png", part)
+        assert pixels.shape == (240, 320, 3) and pixels.dtype == np.uint8 and np.all(pixels[5:-5, 5:-5] == value)
+    for path in (FOLDER / "gallery").glob("*.png"):
+        assert path.stem in PICTURES and path.stat().st_size < 60_000 and imread(path).shape[:2] == (240, 320)
 
 
 def test_importing_minivae_loads_no_matplotlib_and_compiles_nothing():

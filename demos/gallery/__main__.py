@@ -22,7 +22,7 @@ PICTURES = {"paradigms": ("paradigms/paradigms.png", (0, 0, 1, 1)),
             "conditional_vae": ("cvae/styles.png", (0, 0.045, 0.75, 0.575)),
             "beta_vae": ("beta_vae/traversals.png", (0.1, 0.05, 0.64, 0.94)),
             "variants": ("vq_vae/samples.png", (0.1, 0.03, 0.62, 0.51)),
-            "diffusion": ("diffusion/there_and_back.png", (0.17, 0.06, 0.497, 0.94))}
+            "diffusion": ("diffusion/there_and_back.png", (0.183, 0.06, 0.485, 0.92))}
 
 
 def small(path: Path, part: tuple) -> np.ndarray:
