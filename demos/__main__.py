@@ -38,8 +38,8 @@ def run_all(argv: list[str]) -> int:
     for name in names():
         command = [sys.executable, "-m", "demos", name, "--out", args.out / name, f"--seed={args.seed}"]
         start = time.perf_counter()
-        done = subprocess.run(command + ["--quick"] * args.quick, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env={**os.environ, "MPLBACKEND": "agg"})                     # no window that waits
+        done = subprocess.run(command + ["--quick"] * args.quick, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, env={**os.environ, "MPLBACKEND": "agg"})          # no window that waits
         ok = done.returncode == 0
         print(f"{name:15} {time.perf_counter() - start:6.1f} s  {'ok' if ok else 'failed'}", flush=True)
         if not ok:

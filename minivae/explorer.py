@@ -31,7 +31,7 @@ class Explorer:
         self.y = [0] if isinstance(run.model, CVAE) else None
         q = self.model.encode(x, *self.given(labels))
         m, s = self.prior(labels)
-        z = q.push(q.base.mean)[0] if hasattr(q, "push") else q.mean                       # through a flow, if it has one
+        z = q.push(q.base.mean)[0] if hasattr(q, "push") else q.mean                       # through a flow, if any
         codes = (np.asarray(z) - m) / s
         order = np.argsort(-codes.var(axis=0))[:SLIDERS]           # the latents that tell images apart come first
         i, j = self.on_map = order[0], order[min(1, len(order) - 1)]                       # of one latent, that twice

@@ -13,7 +13,7 @@ A name is the path of attributes, as in PyTorch, and a list of modules counts li
     Embedding w (n, dim)                   nn.Embedding weight
     masked layers: w under a mask          weight with zeros where the mask has them, in nn.Linear or nn.Conv2d
     Sequential, MLP: net.layers.1.w        nn.Sequential net.2.weight: each activation is a layer that counts
-    SelfAttention qkv, out                 two nn.Linear; as nn.MultiheadAttention: in_proj_weight, in_proj_bias, out_proj
+    SelfAttention qkv, out                 two nn.Linear; or nn.MultiheadAttention's in_proj_weight (_bias), out_proj
     any other parameter or buffer          under its name, as it is: logvar, codebook.e, pseudo, ...
 
 Images are (B, H, W, C) inside this project and (B, C, H, W) there; a Linear over channels, such as a U-Net block's

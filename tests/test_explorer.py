@@ -19,7 +19,8 @@ from minivae.explorer import REACH, SLIDERS, Explorer
 def explore(rng):
     """`explore(model, option=...)`: an untrained one on images of 5 x 4, with an Explorer of 40 of them."""
     def make(model, **settings):
-        config = {"model": model, "shape": [40, 5, 4], "classes": 3, "settings": runs.DEFAULTS | {"hidden": [8]} | settings}
+        settings = runs.DEFAULTS | {"hidden": [8]} | settings
+        config = {"model": model, "shape": [40, 5, 4], "classes": 3, "settings": settings}
         run = runs.Run(runs.build(config, rng), config)
         for p in run.model.parameters():                           # so that a CVAE's prior is one for each label
             p.assign(p.data + 0.3 * rng.standard_normal(p.shape, np.float32))
@@ -119,7 +120,8 @@ def test_a_cvaes_codes_are_mapped_as_the_prior_of_their_label_sees_them(explore)
     x, y = np.random.default_rng(5).random((40, 20), np.float32), np.arange(40) % 3
     figure = Figure()
     FigureCanvasAgg(figure)
-    points = Explorer(figure, runs.Run(explorer.model, {"shape": [40, 5, 4]}), x, y, explorer).map.collections[0].get_offsets()
+    other = Explorer(figure, runs.Run(explorer.model, {"shape": [40, 5, 4]}), x, y, np.random.default_rng(0))
+    points = other.map.collections[0].get_offsets()
     with no_grad():
         q, p = explorer.model.encode(x, y), explorer.model.prior(y)
         u = (q.mu.data - p.mu.data) / np.exp(p.logvar.data / 2)
