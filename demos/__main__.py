@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def listing() -> str:
     for name in names():
         tree = ast.parse((FOLDER / f"{name}.py").read_text())
         constants = {ast.unparse(n.targets[0]): n.value for n in tree.body if isinstance(n, ast.Assign)}
-        lines.append(f"  {name:15} {constants['TIME'].value:12} {ast.get_docstring(tree).splitlines()[0]}")
-    return "\n".join([*lines, "", f"  {'all':15} {'':12} All of them, one after the other."])
+        text = f"{name:15} {constants['TIME'].value:12} {ast.get_docstring(tree).splitlines()[0]}"
+        lines.append(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent=31 * " "))
+    return "\n".join([*lines, "", f"  {'all':28} All of them, one after the other."])
 
 
 def run_all(argv: list[str]) -> int:

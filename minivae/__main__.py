@@ -174,8 +174,8 @@ def draw(args):
             np.save(file, x, allow_pickle=False)
     else:
         from . import plots                                        # loads matplotlib; the other commands do without
-        limits, ink = (0, 1) if run.model.likelihood == "bernoulli" else None, run.config["settings"]["data"] == "mnist"
-        plots.save(plots.image_grid(x, columns, "samples", run.picture, ink=ink, limits=limits), args.out)
+        limits = (0, 1) if run.model.likelihood == "bernoulli" else None
+        plots.save(plots.image_grid(x, columns, "samples", run.picture, ink=run.ink, limits=limits), args.out)
     print("wrote", args.out)
 
 

@@ -43,7 +43,7 @@ class Explorer:
         self.map.set(title="codes of images: click, or drag", xlabel=f"u{i}", ylabel=f"u{j}", aspect="equal",
                      xlim=(-REACH, REACH), ylim=(-REACH, REACH))
         low, high = (0, 1) if self.model.likelihood == "bernoulli" else (x.min(), x.max())
-        self.image = image.imshow(self.decode(), "gray_r", vmin=low, vmax=high)
+        self.image = image.imshow(self.decode(), "gray_r" if run.ink else "gray", vmin=low, vmax=high)
         image.set(title="E[x | z]", xticks=[], yticks=[])
         rows = (figure.add_axes((0.47, 0.86 - 0.066 * k, 0.16, 0.045)) for k in range(len(order) + 2))
         self.sliders = {i: Slider(next(rows), f"u{i}", -REACH, REACH, valinit=0, valfmt="%+.1f") for i in order}

@@ -34,6 +34,11 @@ class Run(NamedTuple):
                          labels or (None if source else settings["labels"]), split)
 
     @property
+    def ink(self) -> bool:
+        """Whether large values are to be shown dark, as ink on paper."""
+        return self.config["settings"]["data"] == "mnist"
+
+    @property
     def picture(self) -> tuple[int, int]:
         """How to show one example: as the image that it is, as a square, or as a line."""
         shape = self.config["shape"][1:]

@@ -34,7 +34,8 @@ def run(*args):
 
 def test_the_list_names_every_demo_and_its_time():
     assert set(DEMOS) == {path.stem for path in FOLDER.glob("[a-z]*.py")}
-    assert all(any(line.split()[:1] == [name] and "min" in line for line in listing().splitlines()) for name in DEMOS)
+    assert all(any(line.split()[:1] == [name] and "min" in line for line in listing().splitlines())
+               for name in DEMOS)
 
 
 @pytest.mark.parametrize("name", DEMOS)

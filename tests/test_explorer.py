@@ -27,6 +27,7 @@ def explore(rng):
         figure = Figure((11, 4.6))
         FigureCanvasAgg(figure)
         explorer = Explorer(figure, run, rng.random((40, 20), np.float32), np.arange(40) % 3, rng)
+        explorer.run = run
         figure.canvas.draw()
         return explorer
     return make
@@ -120,7 +121,7 @@ def test_a_cvaes_codes_are_mapped_as_the_prior_of_their_label_sees_them(explore)
     x, y = np.random.default_rng(5).random((40, 20), np.float32), np.arange(40) % 3
     figure = Figure()
     FigureCanvasAgg(figure)
-    other = Explorer(figure, runs.Run(explorer.model, {"shape": [40, 5, 4]}), x, y, np.random.default_rng(0))
+    other = Explorer(figure, explorer.run, x, y, np.random.default_rng(0))
     points = other.map.collections[0].get_offsets()
     with no_grad():
         q, p = explorer.model.encode(x, y), explorer.model.prior(y)
