@@ -26,8 +26,9 @@ def explore(rng):
             p.assign(p.data + 0.3 * rng.standard_normal(p.shape, np.float32))
         figure = Figure((11, 4.6))
         FigureCanvasAgg(figure)
-        explorer = Explorer(figure, run, rng.random((40, 20), np.float32), np.arange(40) % 3, rng)
-        explorer.run = run
+        x = rng.random((40, 20), np.float32)
+        explorer = Explorer(figure, run, x, np.arange(40) % 3, rng)
+        explorer.run, explorer.x = run, x
         figure.canvas.draw()
         return explorer
     return make
@@ -128,6 +129,17 @@ def test_a_cvaes_codes_are_mapped_as_the_prior_of_their_label_sees_them(explore)
         u = (q.mu.data - p.mu.data) / np.exp(p.logvar.data / 2)
     assert np.ptp(p.mu.data, axis=0).min() > 0.01
     np.testing.assert_allclose(np.sort(points, axis=1), np.sort(u, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["vae", "flow-vae"])
+def test_the_latents_that_tell_images_apart_come_first_and_are_the_axes_of_the_map(explore, model):
+    explorer = explore(model, latent_dim=4)
+    with no_grad():
+        q = explorer.model.encode(explorer.x)
+        z = np.asarray(q.mean if model == "vae" else q.push(q.base.mean)[0])
+    order = [*np.argsort(-z.var(axis=0))]
+    assert [*explorer.sliders] == order and [*explorer.on_map] == order[:2]
+    np.testing.assert_allclose(explorer.map.collections[0].get_offsets(), z[:, order[:2]], rtol=1e-5)
 
 
 def test_a_prior_that_is_no_gaussian_leaves_u_as_z(explore):

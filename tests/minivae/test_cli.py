@@ -301,6 +301,11 @@ def test_an_option_reaches_its_model_and_is_not_changed_on_the_way(data, labels,
     assert refused(capsys, f"{option.strip('-').replace('-', '_')} = 7")
 
 
+def test_a_beta_tcvae_is_told_how_many_examples_there_are(data, labels, tmp_path):
+    assert train_any("beta-tcvae", data, labels, tmp_path / "run", "--epochs", "1") == 0
+    assert runs.load(tmp_path / "run").model.data_size == 64
+
+
 def test_what_was_not_said_is_a_setting_too(data, labels, tmp_path, capsys):
     assert train_any("beta-vae", data, labels, tmp_path / "run", "--epochs", "1") == 0
     capsys.readouterr()
