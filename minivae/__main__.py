@@ -1,50 +1,48 @@
-"""Train a model on MNIST or on your own data, judge it, draw from it."""
+"""Train a model on MNIST or on your own data, judge it, draw from it, take it elsewhere."""
 import argparse
 import math
 import os
 import shlex
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from autograd import optim
+from autograd import no_grad, optim
 
-from . import checkpoint
-from .data import Batches, binarise, load, mnist
-from .data.arrays import Rows
+from . import runs
+from .data import Batches, binarise
 from .data.batches import as_floats, check_data
+from .export import export
 from .files import atomic, locked
-from .train import evaluate, fit
-from .vae import VAE
+from .train import fit
 
-MODELS = {"vae": VAE}
 EXAMPLES = """examples:
   python -m minivae train vae --data mnist --epochs 10 --out runs/vae
   python -m minivae train vae --data mnist --epochs 20 --out runs/vae --resume    ten epochs more
   python -m minivae train vae --data faces.npy --out runs/faces --likelihood gaussian --variance learned
+  python -m minivae train cvae --data faces.npy --labels names.npy --out runs/people
+  python -m minivae train beta-vae --beta 4 --latent-dim 10 --out runs/beta
   python -m minivae evaluate runs/vae --samples 500
   python -m minivae sample runs/vae --n 64 --out samples.png
+  python -m minivae export runs/vae --out vae.npz                                 for PyTorch
 
 Data are .npy, .npz or .csv files of examples (N, ...): bytes, which are divided by 255, or floats, in [0, 1] for a
 Bernoulli likelihood. A run lives in its folder, as checkpoint.npz and history.csv: stop it with Ctrl-C, or pull the
 plug, and go on with --resume as if nothing had happened."""
-DEFAULTS = dict(data="mnist", epochs=10, seed=0, batch_size=None, lr=1e-3, binarise=None, latent_dim=20, hidden=[400],
-                likelihood="bernoulli", variance=1.0, kl="analytic", kl_warmup=0, free_bits=0.0, activation="relu")
 ROWS = 1000                                  # examples that `evaluate` looks at in one go
-OPTIONS = ("latent_dim", "hidden", "likelihood", "variance", "kl", "kl_warmup", "free_bits", "activation")
 
 
 def parser() -> argparse.ArgumentParser:
     wide = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     root = argparse.ArgumentParser(prog="python -m minivae", description=__doc__, epilog=EXAMPLES, **wide)
-    commands = root.add_subparsers(dest="command", required=True, metavar="train | evaluate | sample")
+    commands = root.add_subparsers(dest="command", required=True, metavar="train | evaluate | sample | export")
     given = dict(argument_default=argparse.SUPPRESS)               # so that --resume can tell what was given
 
     train = commands.add_parser("train", help="train a model, or go on training it", epilog=EXAMPLES, **wide, **given)
-    train.add_argument("model", choices=MODELS, help="which model: %(choices)s")
+    train.add_argument("model", choices=runs.MODELS, metavar="MODEL", help="which: %(choices)s")
     train.add_argument("--data", help="mnist (60,000 training digits), or a .npy, .npz or .csv file (default: mnist)")
+    train.add_argument("--labels", help="for a cvae of your own data: a file of whole numbers, one for each example")
     train.add_argument("--epochs", type=_positive, help="passes over the data, in all (default: 10)")
     train.add_argument("--out", type=Path, required=True, help="the folder of this run")
     train.add_argument("--seed", type=_natural, help="seed of the one random generator (default: 0)")
@@ -62,18 +60,32 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--kl-warmup", type=_natural, help="steps over which the KL comes to count in full (default: 0)")
     model.add_argument("--free-bits", type=_weight, help="nats a latent may use at no charge (default: 0)")
     model.add_argument("--activation", choices=("relu", "tanh", "sigmoid", "silu", "gelu"), help="(default: relu)")
+    own = train.add_argument_group("options of one model or another")
+    own.add_argument("--beta", type=_weight, help="price of the KL, beta-vae (4), or total correlation, beta-tcvae (6)")
+    own.add_argument("--gamma", type=_weight, help="what the critic's word, factor-vae, aae (10), or likeness, vae-gan "
+                     "(0.1), counts")
+    own.add_argument("--lambda-od", type=_weight, help="price of a covariance of two latents, dip-vae (10)")
+    own.add_argument("--k", type=_positive, help="samples in the bound, iwae (50)")
+    own.add_argument("--pseudo-inputs", type=_positive, help="components of the prior, vamp-vae (500)")
+    own.add_argument("--prior", choices=("learned", "standard"), help="p(z | y) or N(0, I), cvae (learned)")
 
     judge = commands.add_parser("evaluate", help="ELBO and importance-sampled log likelihood", **wide)
     judge.add_argument("run", type=Path, help="the folder of a run")
     judge.add_argument("--samples", type=_positive, default=500, help="importance samples each (default: %(default)s)")
     judge.add_argument("--data", help="mnist (its test digits, binarised once) or a file (default: as in training)")
+    judge.add_argument("--labels", help="for a cvae: the labels of --data")
     judge.add_argument("--seed", type=_natural, default=0, help="(default: %(default)s)")
 
     draw = commands.add_parser("sample", help="draw from the model", **wide)
     draw.add_argument("run", type=Path, help="the folder of a run")
     draw.add_argument("--n", type=_positive, default=64, help="how many (default: %(default)s)")
     draw.add_argument("--out", type=Path, required=True, help="a .png picture, or a .npy array (n, D)")
+    draw.add_argument("--label", type=_natural, help="from a cvae: draw this one only (default: all, in turn)")
     draw.add_argument("--seed", type=_natural, default=0, help="(default: %(default)s)")
+
+    take = commands.add_parser("export", help="write the weights as PyTorch lays them out", **wide)
+    take.add_argument("run", type=Path, help="the folder of a run")
+    take.add_argument("--out", type=Path, required=True, help="a .npz of arrays by name: see minivae/export.py")
     return root
 
 
@@ -83,112 +95,95 @@ def train(args):
 
 
 def _train(args, path, resume):
-    given = {name: value for name, value in vars(args).items() if name in DEFAULTS}
+    options = runs.options(args.model)
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "model", "out", "resume")}
+    wrong = [name for name in given if name not in runs.DEFAULTS | options]
+    if wrong or "labels" in given and args.model != "cvae":
+        raise ValueError(f"a {args.model} takes no --{(wrong or ['labels'])[0].replace('_', '-')}")
     if path.exists() and not resume:
         raise ValueError(f"{args.out} holds a run already: go on with it by --resume, or name another folder by --out")
     if resume and not path.exists():
         raise ValueError(f"{args.out} holds no run to go on with: there is no {path}")
-    old = _read(path)[1] if resume else {"model": args.model, "settings": {}}
-    settings = DEFAULTS | old["settings"] | given
-    for name, new in (given | {"model": args.model}).items():
-        was = old["settings"].get(name, new) if name != "model" else old["model"]
-        if new != was and name not in ("epochs", "data"):
+    old = runs.read(path)[1] if resume else {"model": args.model, "settings": {}}
+    before = {"model": old["model"]} | runs.options(old["model"]) | old["settings"]
+    for name, new in (given | {"model": args.model}).items() if resume else ():
+        if new != (was := before.get(name)) and name not in ("epochs", "data", "labels"):
             raise ValueError(f"{args.out} was trained with {name} = {was}, not {new}: to resume, leave that as it was")
-    if settings["data"] != "mnist":
-        settings["data"] = str(Path(settings["data"]).resolve())
-    data = mnist("train").images if settings["data"] == "mnist" else load(settings["data"])
+    settings = runs.DEFAULTS | old["settings"] | given
+    for name in ("data", "labels"):
+        if settings[name] not in ("mnist", None):
+            settings[name] = str(Path(settings[name]).resolve())
+    data, *labels = runs.read_data(args.model, settings["data"], settings["labels"], "train")
     settings["batch_size"] = settings["batch_size"] or min(128, len(data))
     if settings["binarise"] is None:
-        settings["binarise"] = settings["data"] == "mnist" and settings["likelihood"] == "bernoulli"
-    config = {"model": args.model, "settings": settings, "shape": list(data.shape), "fingerprint": _fingerprint(data)}
+        settings["binarise"] = settings["data"] == "mnist" and settings.get("likelihood") != "gaussian"
+    config = {"model": args.model, "settings": settings, "shape": list(data.shape),
+              "classes": int(labels[0].max()) + 1 if labels else None, "fingerprint": runs.fingerprint(data, *labels)}
     if resume and config["fingerprint"] != old["fingerprint"]:
         raise ValueError(f"{settings['data']} does not hold the data that {args.out} was trained on")
     rng = np.random.default_rng(settings["seed"])
-    model = _model(config, rng)
+    model = runs.build(config, rng)
     batches = Batches(data, settings["batch_size"], binarise=settings["binarise"], dtype=np.float32,
-                      bounds=(0, 1) if settings["likelihood"] == "bernoulli" else None)
+                      labels=labels[0] if labels else None, bounds=(0, 1) if model.likelihood == "bernoulli" else None)
     if not resume and (args.out / "history.csv").exists():
         raise ValueError(f"{args.out} holds a history.csv that is not of this run: name another folder by --out")
     print(model, flush=True)
+    make = getattr(model, "optimizer", lambda lr: optim.Adam(model.parameters(), lr))      # a game has one a player
     with np.errstate(all="ignore"):                                # fit itself watches for what is not finite
         rows = fit(model, batches, epochs=settings["epochs"], rng=rng, history=args.out / "history.csv", config=config,
-                   optimizer=optim.Adam(model.parameters(), settings["lr"]), checkpoint=path, resume=resume)
+                   optimizer=make(settings["lr"]), checkpoint=path, resume=resume)
     print(f"{path} holds the model after {len(rows)} epochs: python -m minivae evaluate {shlex.quote(str(args.out))}")
 
 
+@no_grad()
 def judge(args):
-    model, config = _load(args.run)
-    source, rng = args.data or config["settings"]["data"], np.random.default_rng(args.seed)
-    data = mnist("test").images if source == "mnist" else load(source)
-    check_data(data, (0, 1) if config["settings"]["likelihood"] == "bernoulli" else None)
-    if source == "mnist" and config["settings"]["binarise"]:
+    run = runs.load(args.run)
+    model, settings, rng = run.model, run.config["settings"], np.random.default_rng(args.seed)
+    source, terms, nll = args.data or settings["data"], [], []
+    data, *labels = run.data("test", args.data, args.labels)
+    check_data(data, (0, 1) if model.likelihood == "bernoulli" else None)
+    if source == "mnist" and settings["binarise"]:
         data = binarise(data, np.random.default_rng(1))
-    terms, nll = [], []
     for i in range(0, len(data), ROWS):
         x = as_floats(data[i:i + ROWS], np.float32)
-        x = x.reshape(len(x), -1)
-        terms += [list(evaluate(model, x, rng).values())] * len(x)
-        nll.append(-model.log_likelihood(x, args.samples, rng))
-    (elbo, recon, kl), nll = np.mean(terms, axis=0), np.concatenate(nll)
+        batch = x.reshape(len(x), -1), *(y[i:i + ROWS] for y in labels)
+        terms.append([np.asarray(term) for term in model.elbo(*batch, rng)])
+        nll.append(-model.log_likelihood(*batch, args.samples, rng))
+    (recon, kl), nll = np.concatenate(terms, axis=1).mean(axis=1, dtype=float), np.concatenate(nll)
     print(f"{len(nll):,} examples of {source}, in nats each:")
-    print(f"-ELBO      {-elbo:9.3f}  = KL {kl:.3f} - recon {recon:.3f}")
-    error = nll.std() / math.sqrt(len(nll))
-    print(f"-ln p(x) <={nll.mean():9.3f}  +- {error:.3f}, with {args.samples} importance samples")
+    print(f"-ELBO      {kl - recon:9.3f}  = KL {kl:.3f} - recon {recon:.3f}")
+    error, given = nll.std() / math.sqrt(len(nll)), "|y" if labels else ""
+    print(f"-ln p(x{given}) <={nll.mean():9.3f}  +- {error:.3f}, with {args.samples} importance samples")
 
 
 def draw(args):
     if args.out.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"--out names a .png picture or a .npy array, not {args.out}")
-    model, config = _load(args.run)
-    x = model.sample(args.n, np.random.default_rng(args.seed))
+    run = runs.load(args.run)
+    classes, what, columns = run.config.get("classes"), args.n, math.isqrt(args.n - 1) + 1
+    if classes:                                                    # one of each in turn, a column for each
+        what, columns = np.arange(args.n) % classes, min(args.n, classes)
+    if args.label is not None:
+        if not classes or args.label >= classes:
+            wanted = f"the labels of {args.run} go from 0 to {classes - 1}" if classes else f"{args.run} has no labels"
+            raise ValueError(f"there is no label {args.label}: {wanted}")
+        what, columns = np.full(args.n, args.label), math.isqrt(args.n - 1) + 1
+    x = run.model.sample(what, np.random.default_rng(args.seed))
     if args.out.suffix.lower() == ".npy":
         with atomic(args.out) as file:
             np.save(file, x, allow_pickle=False)
     else:
         from . import plots                                        # loads matplotlib; the other commands do without
-        limits = (0, 1) if config["settings"]["likelihood"] == "bernoulli" else None
-        columns, ink = math.isqrt(args.n - 1) + 1, config["settings"]["data"] == "mnist"
-        figure = plots.image_grid(x, columns, "samples", _picture(config["shape"]), ink=ink, limits=limits)
-        plots.save(figure, args.out)
+        limits = (0, 1) if run.model.likelihood == "bernoulli" else None
+        plots.save(plots.image_grid(x, columns, "samples", run.picture, ink=run.ink, limits=limits), args.out)
     print("wrote", args.out)
 
 
-def _read(path):
-    """A checkpoint of this program, and its configuration."""
-    found = checkpoint.load(path)
-    config = found.header["config"]
-    if not isinstance(config, dict) or set(config) != {"model", "settings", "shape", "fingerprint"} \
-            or config["model"] not in MODELS or not set(config["settings"]) <= set(DEFAULTS):
-        raise ValueError(f"{path}: was not written by `python -m minivae train` of this version")
-    config["settings"] = DEFAULTS | config["settings"]
-    return found, config
-
-
-def _load(folder):
-    """The trained model of a run, and its configuration."""
-    found, config = _read(folder / "checkpoint.npz")
-    model = _model(config, np.random.default_rng(0))
-    model.load_state(found.part("model"))
-    return model, config
-
-
-def _model(config, rng):
-    options = {name: config["settings"][name] for name in OPTIONS}
-    return MODELS[config["model"]](math.prod(config["shape"][1:]), **options, rng=rng)
-
-
-def _fingerprint(data):
-    """Shape, dtype and CRC: of all the data, or of some rows of a file that is too large to read."""
-    rows = np.ascontiguousarray(data[::max(1, len(data) // 64)] if isinstance(data, Rows) else data)
-    return f"{data.shape} {data.dtype} {zlib.crc32(rows):08x}"
-
-
-def _picture(shape):
-    """How to show one example: as the image that it is, as a square, or as a line."""
-    if len(shape) == 3:
-        return tuple(shape[1:])
-    width, side = math.prod(shape[1:]), math.isqrt(math.prod(shape[1:]))
-    return (side, side) if side * side == width else (1, width)
+def take(args):
+    arrays = export(runs.load(args.run).model, args.out)
+    for name, array in arrays.items():
+        print(f"{name:32} {str(array.shape):20} {array.dtype}")
+    print("wrote", args.out)
 
 
 def _number(kind, low, what):
@@ -215,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; whatever goes wrong is one line on stderr and a nonzero exit."""
     args = parser().parse_args(argv)
     try:
-        {"train": train, "evaluate": judge, "sample": draw}[args.command](args)
+        {"train": train, "evaluate": judge, "sample": draw, "export": take}[args.command](args)
     except KeyboardInterrupt as stop:
         print(str(stop).replace("with resume", "with --resume") or "stopped", file=sys.stderr)
         return 130

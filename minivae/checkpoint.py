@@ -7,7 +7,6 @@ JSON header: format version, configuration, random state, and where in which epo
 start of the epoch stands for the order of its examples. Files are replaced atomically, so there is always a whole one.
 """
 import json
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from autograd.nn import Module, check_state
 from autograd.optim import EMA, Optimizer
 
-from .files import atomic, read_npz, reading
+from .files import read_npz, reading, write_npz
 
 KIND, FORMAT = "minivae checkpoint", 1
 
@@ -40,10 +39,7 @@ def save(path: str | Path, model: Module, optimizer: Optimizer, rng: np.random.G
         raise FloatingPointError(f"not saved: {bad[0]} is not finite: are the data scaled?")
     header = {"kind": KIND, "format": FORMAT, "config": config or {}, "position": position,
               "rng": rng.bit_generator.state, "optimizer": type(optimizer).__name__}
-    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, a in {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(a, order="C"), allow_pickle=False)
+    write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
 def load(path: str | Path) -> Checkpoint:

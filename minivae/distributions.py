@@ -57,6 +57,7 @@ class Normal:
         return fused.gaussian_kl(self.mu, self.logvar) if p is None else ops.sum(self.kl_terms(p), axis=-1)
 
     def rsample(self, rng: np.random.Generator):
+        """A draw by the reparameterisation trick: differentiable in mu and logvar."""
         eps = rng.standard_normal(self.shape, dtype=self.mu.dtype)
         return self.mu + ops.exp(0.5 * self.logvar) * eps                                  # (4)
 

@@ -98,3 +98,11 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
                 array = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
             arrays[info.filename.removesuffix(".npy")] = array
         return arrays
+
+
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray]):
+    """Write plain arrays, by name, as one .npz file: atomically, and of any size."""
+    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)

@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.image import imread, imsave
 
 from demos import FOLDER
 from demos.__main__ import listing
@@ -15,6 +17,7 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "cvae": ["completion.png", "samples.png", "styles.png"],
          "diffusion": ["film.gif", "score.png", "steps.png", "there_and_back.png"],
          "diffusion_mnist": ["denoising.png", "run.npz", "samples.png"],
+         "explore": ["explorer.png"],
          "flows": ["energies.png", "posteriors.png", "samples.png"],
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
@@ -31,7 +34,8 @@ def run(*args):
 
 def test_the_list_names_every_demo_and_its_time():
     assert set(DEMOS) == {path.stem for path in FOLDER.glob("[a-z]*.py")}
-    assert all(any(line.split()[:1] == [name] and "min" in line for line in listing().splitlines()) for name in DEMOS)
+    assert all(any(line.split()[:1] == [name] and "min" in line for line in listing().splitlines())
+               for name in DEMOS)
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -62,6 +66,38 @@ def test_a_demo_fits_on_two_screens():
 def test_an_unknown_name_or_option_is_one_clear_error(args, message):
     done = run("-m", "demos", *args)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code, exit_code, message", [("", 0, "ok"), ("raise ValueError('no')", 1, "failed: two")])
+def test_all_runs_each_and_fails_if_any_does(tmp_path, code, exit_code, message):
+    (tmp_path / "demos").mkdir()
+    for path in (FOLDER / "__init__.py", FOLDER / "__main__.py"):
+        (tmp_path / "demos" / path.name).write_text(path.read_text())
+    for name, text in (("one", ""), ("two", code)):
+        (tmp_path / "demos" / f"{name}.py").write_text(
+            f"from demos import options\nargs = options({name!r})\n{text}\n(args.out / str(args.quick)).touch()")
+    done = subprocess.run([sys.executable, "-m", "demos", "all", "--quick", "--out", "here"], cwd=tmp_path, text=True,
+                          capture_output=True)
+    assert done.returncode == exit_code, done.stderr
+    one, two, *more, last = done.stdout.splitlines()
+    assert one.split()[::3] == ["one", "ok"] and two.split()[::3] == ["two", "failed" if code else "ok"]
+    assert message in last and any("ValueError: no" in line for line in more) == bool(code)
+    assert (tmp_path / "here" / "one" / "True").exists()
+
+
+def test_the_gallery_cuts_small_pictures_of_one_size_from_figures_that_the_demos_draw(tmp_path):
+    from demos.gallery.__main__ import PICTURES, small
+    for figure, part in PICTURES.values():
+        demo, _, name = figure.partition("/")
+        assert name in DEMOS.get(demo, [name]) and min(part) >= 0 and part[0] + part[2] <= 1 >= part[1] + part[3]
+    picture = np.ones((60, 80, 4), np.float32)
+    picture[30:, 40:, :3] = 0                                      # the lower right quarter is black
+    imsave(tmp_path / "x.png", picture)
+    for part, value in (((0.5, 0.5, 0.5, 0.5), 0), ((0, 0.5, 0.5, 0.5), 255), ((0.5, 0, 0.5, 0.5), 255)):
+        pixels = small(tmp_path / "x.png", part)
+        assert pixels.shape == (240, 320, 3) and pixels.dtype == np.uint8 and np.all(pixels[5:-5, 5:-5] == value)
+    for path in (FOLDER / "gallery").glob("*.png"):
+        assert path.stem in PICTURES and path.stat().st_size < 60_000 and imread(path).shape[:2] == (240, 320)
 
 
 def test_importing_minivae_loads_no_matplotlib_and_compiles_nothing():

@@ -55,7 +55,24 @@ def load(path: str | Path) -> np.ndarray | Rows:
     return data
 
 
-def _npy(path):
+def load_labels(path: str | Path) -> np.ndarray:
+    """The labels (N,) in a file, whole numbers from 0 up: a .npy, a .csv with one a line, or a .npz.
+
+    Of an .npz the array named "labels" or "y", or the only one. Raises ValueError, naming the file and what is wrong.
+    """
+    path = Path(path)
+    with reading(path):
+        if path.suffix not in READERS:
+            raise ValueError(f"labels come as {', '.join(READERS)}")
+        y = READERS[path.suffix](path, ("labels", "y"))[:]
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1 or not len(y) or y.dtype.kind not in "iuf" or (y != np.floor(y)).any() or y.min() < 0:
+            raise ValueError(f"holds {y.dtype} of shape {y.shape}, wanted labels (N,), whole numbers from 0 up")
+    return y.astype(int)
+
+
+def _npy(path, names=()):
     with open(path, "rb") as file:
         shape, fortran, dtype = read_header(file, os.fstat(file.fileno()).st_size)
         start = file.tell()
@@ -66,22 +83,25 @@ def _npy(path):
     return Rows(path, start, shape, dtype)
 
 
-def _npz(path):
+def _npz(path, names=("images", "x", "data")):
     arrays = read_npz(path)
-    names = [name for name in ("images", "x", "data") if name in arrays] or list(arrays)
-    if len(names) != 1 and len(arrays) != 1:
-        raise ValueError(f"holds arrays named {sorted(arrays)}: which are the examples? name one images, x or data")
-    return arrays[names[0]]
+    found = [name for name in names if name in arrays] or list(arrays)
+    if len(found) != 1 and len(arrays) != 1:
+        what = "labels" if "labels" in names else "examples"
+        raise ValueError(f"holds arrays named {sorted(arrays)}: which are the {what}? name one "
+                         f"{', '.join(names[:-1])} or {names[-1]}")
+    return arrays[found[0]]
 
 
-def _csv(path):
+def _csv(path, names=()):
     with open(path, encoding="utf-8-sig") as file:
         first = file.readline().strip().split(",")
-    names = not any(map(_number, first)) or first == [str(i) for i in range(len(first))]     # as pandas numbers columns
+    numbered = not names and first == [str(i) for i in range(len(first))]          # as pandas does; a label may be 0
+    head = numbered or not any(map(_number, first))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")      # loadtxt warns of an empty file, which `load` refuses
         try:
-            return np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=int(names), ndmin=2,
+            return np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=int(head), ndmin=2,
                               encoding="utf-8-sig")
         except ValueError as error:
             raise ValueError(str(error).split("; use")[0]) from None

@@ -48,11 +48,11 @@ class Decoder(Module):
     def __init__(self, hidden, d, activation, rng):
         self.activation = getattr(ops, activation)
         self.first = Conv2d(d, hidden[-1], 5, rng=rng)
-        self.double = [Conv2d(i, o, rng=rng) for i, o in pairwise((*hidden[::-1], 1))]
+        self.grow = [Conv2d(i, o, rng=rng) for i, o in pairwise((*hidden[::-1], 1))]
 
     def forward(self, z):
         x = self.first(z)
-        for layer in self.double:
+        for layer in self.grow:
             x = layer(upsample(self.activation(x)))
         return x.reshape(len(x), -1)
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from minivae import checkpoint
+from minivae import checkpoint, runs
 from minivae.__main__ import main
 from minivae.data.batches import as_floats
 from minivae.files import locked
@@ -255,3 +255,112 @@ def test_what_cannot_be_is_one_line(data, tmp_path, capsys, monkeypatch, more, m
     monkeypatch.chdir(tmp_path)
     assert main(["train", "vae", "--data", str(data), "--out", "run", "--batch-size", "16", *more]) == 1
     assert refused(capsys, message)
+
+
+MODELS = [*runs.MODELS]
+
+
+@pytest.fixture
+def labels(tmp_path):
+    np.save(tmp_path / "labels.npy", np.arange(64) % 3)
+    return str(tmp_path / "labels.npy")
+
+
+def train_any(model, data, labels, out, *more):
+    given = ["--labels", labels] if model == "cvae" else []
+    return main(["train", model, "--data", str(data), "--out", str(out), "--hidden", "8", "--latent-dim", "2",
+                 "--batch-size", "16", *given, *more])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_resumes_is_judged_and_draws(data, labels, tmp_path, capsys, model):
+    for out, more in (("parts", ["--epochs", "1"]), ("parts", ["--epochs", "2", "--resume"]),
+                      ("whole", ["--epochs", "2"])):
+        assert train_any(model, data, labels, tmp_path / out, *more) == 0
+    a, b = (checkpoint.load(tmp_path / name / "checkpoint.npz").arrays for name in ("parts", "whole"))
+    assert all((a[k] == b[k]).all() for k in a)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "whole"), "--samples", "20"]) == 0
+    elbo, nll = map(float, re.search(r"-ELBO +(\S+) .*\n-ln p\(x\S*\) <= *(\S+) ", capsys.readouterr().out).groups())
+    assert 0 < nll <= elbo + 0.1
+    assert main(["sample", str(tmp_path / "whole"), "--n", "5", "--out", str(tmp_path / "s.npy")]) == 0
+    assert np.load(tmp_path / "s.npy").shape == (5, 20)
+
+
+@pytest.mark.parametrize("model, option, value, attribute", [
+    ("beta-vae", "--beta", "7", "beta"), ("beta-tcvae", "--beta", "7", "beta"), ("factor-vae", "--gamma", "7", "gamma"),
+    ("aae", "--gamma", "7", "gamma"), ("dip-vae", "--lambda-od", "7", "lambda_od"), ("iwae", "--k", "7", "k"),
+    ("vamp-vae", "--pseudo-inputs", "7", "pseudo_inputs"), ("vae", "--free-bits", "7", "free_bits")])
+def test_an_option_reaches_its_model_and_is_not_changed_on_the_way(data, labels, tmp_path, capsys, model, option, value,
+                                                                   attribute):
+    assert train_any(model, data, labels, tmp_path / "run", "--epochs", "1", option, value) == 0
+    found = getattr(runs.load(tmp_path / "run").model, attribute)
+    assert (len(found) if model == "vamp-vae" else found) == 7
+    capsys.readouterr()
+    assert train_any(model, data, labels, tmp_path / "run", "--resume", option, "3") == 1
+    assert refused(capsys, f"{option.strip('-').replace('-', '_')} = 7")
+
+
+def test_a_beta_tcvae_is_told_how_many_examples_there_are(data, labels, tmp_path):
+    assert train_any("beta-tcvae", data, labels, tmp_path / "run", "--epochs", "1") == 0
+    assert runs.load(tmp_path / "run").model.data_size == 64
+
+
+def test_what_was_not_said_is_a_setting_too(data, labels, tmp_path, capsys):
+    assert train_any("beta-vae", data, labels, tmp_path / "run", "--epochs", "1") == 0
+    capsys.readouterr()
+    for more, message in ((["--beta", "3"], "beta = 4.0, not 3.0"), (["--activation", "tanh"], "relu, not tanh")):
+        assert train_any("beta-vae", data, labels, tmp_path / "run", "--resume", *more) == 1
+        assert refused(capsys, message)
+    assert train_any("vae", data, labels, tmp_path / "run", "--resume") == 1
+    assert refused(capsys, "model = beta-vae, not vae")
+    assert train_any("beta-vae", data, labels, tmp_path / "run", "--resume", "--beta", "4", "--epochs", "2") == 0
+
+
+@pytest.mark.parametrize("model, more, message", [
+    ("vae", ["--beta", "2"], "a vae takes no --beta"), ("beta-vae", ["--k", "5"], "a beta-vae takes no --k"),
+    ("vae", ["--labels", "y.npy"], "a vae takes no --labels"), ("iwae", ["--kl-warmup", "9"], "takes no kl_warmup"),
+    ("vamp-vae", ["--kl", "analytic"], "no closed form"), ("cvae", ["--labels", "none.npy"], "No such file"),
+    ("vae", ["--pseudo-inputs", "3"], "a vae takes no --pseudo-inputs")])
+def test_an_option_that_is_not_the_models_is_one_line(data, labels, tmp_path, capsys, model, more, message):
+    assert train_any(model, data, labels, tmp_path / "run", *more) == 1
+    assert refused(capsys, message) and not (tmp_path / "run").exists()
+
+
+def test_a_cvae_of_digits_knows_their_labels_and_draws_them_to_order(tmp_path, capsys, monkeypatch):
+    few = {split: type(runs.mnist(split))(*(a[:60] for a in runs.mnist(split))) for split in ("train", "test")}
+    monkeypatch.setattr(runs, "mnist", few.get)
+    assert main(["train", "cvae", "--out", str(tmp_path / "run"), "--epochs", "1", "--hidden", "8", "--latent-dim",
+                 "1", "--batch-size", "30"]) == 0
+    model = runs.load(tmp_path / "run").model
+    assert model.condition_dim == 10
+    assert main(["evaluate", str(tmp_path / "run"), "--samples", "2"]) == 0
+    assert "60 examples of mnist" in (text := capsys.readouterr().out) and "-ln p(x|y) <=" in text
+    for more, y in (([], np.arange(12) % 10), (["--label", "3"], np.full(12, 3))):
+        assert main(["sample", str(tmp_path / "run"), "--n", "12", "--out", str(tmp_path / "s.npy"), *more]) == 0
+        assert np.array_equal(np.load(tmp_path / "s.npy"), model.sample(y, np.random.default_rng(0)))
+    assert main(["sample", str(tmp_path / "run"), "--label", "10", "--out", str(tmp_path / "s.npy")]) == 1
+    assert refused(capsys, "no label 10: the labels")
+
+
+def test_a_cvae_asks_for_the_labels_that_it_needs(data, labels, tmp_path, capsys, rng):
+    assert main(["train", "cvae", "--data", str(data), "--out", str(tmp_path / "run")]) == 1
+    assert refused(capsys, "--labels")
+    assert train_any("cvae", data, labels, tmp_path / "run", "--epochs", "1") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(data)]) == 1
+    assert refused(capsys, "--labels")
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(data), "--labels", labels, "--samples", "2"]) == 0
+    np.save(labels, np.arange(63))
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    assert refused(capsys, "holds 63 labels, for the 64 examples")
+    np.save(labels, (np.arange(64) + 1) % 3)                       # as many, and others
+    assert train_any("cvae", data, labels, tmp_path / "run", "--epochs", "2", "--resume") == 1
+    assert refused(capsys, "does not hold the data")
+
+
+def test_a_run_without_labels_draws_none_to_order(data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    capsys.readouterr()
+    assert main(["sample", str(tmp_path / "run"), "--label", "1", "--out", str(tmp_path / "s.npy")]) == 1
+    assert refused(capsys, "no label 1")

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from minivae.data import Batches, binarise, mnist
+from minivae.data import Batches, binarise, load_labels, mnist
 from minivae.data.batches import as_floats
 
 
@@ -130,3 +130,28 @@ def test_pixels_become_floats_a_batch_at_a_time(rng):
 def test_bad_data_is_refused(data, size, options, message):
     with pytest.raises(ValueError, match=message):
         Batches(data, size, **options)
+
+
+def test_labels_are_read_from_every_kind_of_file(tmp_path):
+    y = np.array([0, 2, 1, 0])
+    np.save(tmp_path / "y.npy", y.astype(np.uint8))
+    np.save(tmp_path / "column.npy", y[:, None].astype(np.float64))
+    np.savez(tmp_path / "y.npz", images=np.zeros((4, 2)), labels=y)
+    (tmp_path / "y.csv").write_text("0\n2\n1\n0\n")                # whose first line is no head
+    (tmp_path / "named.csv").write_text("digit\n0\n2\n1\n0\n")
+    for path in tmp_path.iterdir():
+        found = load_labels(path)
+        assert found.dtype == int and found.tolist() == y.tolist(), path
+
+
+@pytest.mark.parametrize("y, message", [
+    (np.array([0, -1]), "whole numbers from 0 up"), (np.array([0.5]), "whole numbers"), (np.eye(2), "shape (2, 2)"),
+    (np.array([np.nan]), "whole numbers"), (np.zeros(0, int), "shape (0,)"), (np.array(["a"]), "holds <U1")])
+def test_what_are_no_labels_is_one_clear_error(tmp_path, y, message):
+    np.save(tmp_path / "y.npy", y)
+    with pytest.raises(ValueError) as error:
+        load_labels(tmp_path / "y.npy")
+    assert message in str(error.value) and str(error.value).startswith(str(tmp_path / "y.npy"))
+    with pytest.raises(ValueError, match="which are the labels"):
+        np.savez(tmp_path / "y.npz", a=y, b=y)
+        load_labels(tmp_path / "y.npz")
