@@ -45,8 +45,8 @@ class GAN(Model):
 
     dtype = property(lambda self: self.generator.layers[0].w.dtype)
 
-    def optimizer(self, lr: float = 1e-3, critic_lr: float = 1e-3) -> Players:
-        """Adam for both, with little momentum, for they chase each other."""
+    def optimizer(self, lr: float = 3e-4, critic_lr: float = 1e-3) -> Players:
+        """Adam for both, with little momentum, for they chase each other; the critic is to keep up."""
         return Players(critic=Adam(self.critic.parameters(), critic_lr, betas=(0.5, 0.999)),
                        generator=Adam(self.generator.parameters(), lr, betas=(0.5, 0.999)))
 
