@@ -164,8 +164,10 @@ def test_each_player_moves_only_its_own_parameters(rng):
     players = model.optimizer()
     for player, loss, _ in model.objectives(POINTS, rng):
         before = model.state()
-        players[player].zero_grad()
+        for p in model.parameters():
+            p.grad = None
         loss.backward()
+        assert {k.split(".")[0] for k, p in model.named_parameters().items() if p.grad is not None} == {player}
         players[player].step()
         assert {k.split(".")[0] for k, a in model.state().items() if not np.array_equal(a, before[k])} == {player}
 
