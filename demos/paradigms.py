@@ -56,7 +56,7 @@ def compared(data, models, draw, distance, test):
 # %% Points in the plane
 plane, coarse = (grid(2, side, reach)[0].astype(np.float32) for side, reach in ((SIDE, REACH), (13, 2.2)))
 for name in NAMES:
-    batches, (some, other) = Batches(TOYS[name](50_000, rng), 256), (TOYS[name](POINTS, rng) for _ in range(2))
+    batches, (some, other) = Batches(TOYS[name](16 * STEPS, rng), 256), (TOYS[name](POINTS, rng) for _ in range(2))
     vae = VAE(2, 2, (128, 128), likelihood="gaussian", variance=0.01, rng=rng)
     score = ScoreModel(MLPDenoiser(2, 3 * (128,), rng=rng), noise_levels(np.geomspace(0.02, 5, 60)))
     flow = Flow([Coupling(2, (64, 64), flip=k % 2 == 1, rng=rng) for k in range(8)])

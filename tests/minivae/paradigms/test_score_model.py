@@ -161,9 +161,9 @@ def test_annealing_finds_how_much_lies_on_each_island_and_steps_at_one_level_do_
     """Two islands far apart, of 1/5 and 4/5; without the wide levels the start decides, here half and half."""
     means, weights = np.array([[-3.0, 0], [3.0, 0]]), np.array([0.2, 0.8])
     shares = {}
-    for name, sigma in {"annealed": np.geomspace(0.1, 10, 30), "one level": np.array([0.1])}.items():
+    for name, sigma in {"annealed": np.geomspace(0.1, 10, 25), "one level": np.array([0.1])}.items():
         model = exact(sigma, means, 0.04, weights)
-        shares[name] = (model.sample(4000, rng, steps=10 if name == "annealed" else 300)[:, 0] > 0).mean()
+        shares[name] = (model.sample(1500, rng, steps=10 if name == "annealed" else 300)[:, 0] > 0).mean()
     assert abs(shares["annealed"] - 0.8) < 0.05 and shares["one level"] < 0.6
 
 
