@@ -17,7 +17,7 @@ from minivae.vae import VAE
 from minivae.vae.gaps import grid
 
 TIME = "3 to 4 min"
-NAMES, SIDE, REACH, POINTS, DRAWN, STEPS, UNET_STEPS = ("eight_gaussians", "two_moons"), 81, 2.5, 2000, 100, 3000, 1400
+NAMES, SIDE, REACH, POINTS, DRAWN, STEPS, UNET_STEPS = ("eight_gaussians", "two_moons"), 81, 2.5, 2000, 100, 3000, 1200
 args = options("paradigms")
 rng, lines, far, rows = np.random.default_rng(args.seed), [], {}, {}
 digits, test, bounds, MEAN, STD = mnist("train").images, mnist("test").images[:500], (4, 300), *np.float32([0.13, 0.31])

@@ -70,7 +70,7 @@ class GAN(Model):
         yield "critic", *self.loss(x, rng)
         with frozen(self.critic):
             fooling = ops.mean(ops.softplus(-self.critic(self.blurred(self.generate(self.draw(len(x), rng)), rng))))
-        yield "generator", fooling, {"fooling": fooling.item()}                            # (1)
+        yield "generator", fooling, {"fooling": fooling.item()}                            # (1), (4)
 
     @no_grad()
     def log_ratio(self, x) -> np.ndarray:

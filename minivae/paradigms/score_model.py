@@ -3,8 +3,8 @@
     (1)  ½ E_p |s − ∇ ln p|² = E_p [½ |s|² + div s] + a constant: p is not asked for         [score.implicit]
     (2)  x̃ = x + σ ε ~ q_σ:  ½ E |s(x̃) + ε/σ|² = ½ E |s(x̃) − ∇ ln q_σ(x̃)|² + a constant     [score.denoising]
     (3)  loss:  E_t ½ σ_t² |s(x̃, t) + ε/σ_t|²,  t uniform in 1..T                            [score.loss]
-    (4)  s(x, t) = −f(√ᾱ x, t)/σ_t = √ᾱ ∇ ln q(x_t),  ᾱ = 1/(1 + σ_t²):  f is a denoiser that predicts ε in
-         x_t = √ᾱ x̃, so that (3) is half the simple loss of a DDPM                           [score.ddpm]
+    (4)  s(x, t) = −f(√ᾱ x, t)/σ_t = √ᾱ ∇ ln q(x_t),  x_t = √ᾱ x̃,  ᾱ = 1/(1 + σ_t²),        [score.mixture]
+         where f is a denoiser that predicts ε in x_t, so that (3) is half the simple loss of a DDPM    [score.ddpm]
     (5)  Langevin, for t from T to 1:  x ← x + ½ α s(x, t) + √α z,  α = a σ_t²               [score.langevin]
          and at the end x + σ₁² s(x, 1) = E[x | x̃]                                           [score.last-step]
 
@@ -43,7 +43,7 @@ def implicit_loss(score, x: np.ndarray):
 
 
 class ScoreModel(Model):
-    """The score at every level of `schedule` (see `noise_levels`), by a `denoiser` as DDPM takes it, without classes."""
+    """The score at each level of `schedule` (see `noise_levels`), by a `denoiser` as DDPM takes it, without classes."""
 
     def __init__(self, denoiser: Module, schedule: Schedule):
         if not isinstance(denoiser, Module) or not hasattr(denoiser, "shape") or not isinstance(schedule, Schedule):

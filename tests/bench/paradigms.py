@@ -1,4 +1,4 @@
-"""MADE in numbers: the test digits, bit by bit, by one masked hidden layer. It takes four minutes, so it runs only when it is named."""
+"""MADE in numbers: the test digits, bit by bit, by one masked hidden layer. Four minutes: it runs only when named."""
 import contextlib
 import io
 

@@ -63,7 +63,7 @@ def test_the_game_is_played_with_these_losses_in_this_order(measure, options):
     assert turns == ["critic", "generator"]
 
 
-@pytest.mark.equation("gan.optimal-critic", "on K points: dV/dl = 0 at l = ln p/q, D = p/(p + q), and V is largest there",
+@pytest.mark.equation("gan.optimal-critic", "on K points: dV/dl = 0 at l = ln p/q, D = p/(p + q), where V is largest",
                       bound=1e-10)
 def test_the_best_critic_is_the_density_ratio(measure, rng):
     p = rng.integers(1, 9, 6)                                      # how often each point is in the data
@@ -126,7 +126,7 @@ def test_between_gaussians_of_one_covariance_the_trained_logit_is_linear_and_rig
     np.testing.assert_allclose(model.log_ratio(x), ratio, atol=0.1)
 
 
-@pytest.mark.equation("gan.non-saturating", "at l = ln p/q, held: the generator's gradient = that of KL(q|p) - 2 JSD(p, q)",
+@pytest.mark.equation("gan.non-saturating", "l = ln p/q, held: the generator's gradient is that of KL(q|p) - 2 JSD(p, q)",
                       bound=1e-6, kind="Q")
 def test_at_the_best_critic_the_generators_gradient_is_that_of_the_reverse_kl_less_two_jsd(measure):
     """G(z) = s z + m, the z of a million equal slices of N(0, 1); the divergences by quadrature on a line."""
@@ -235,7 +235,7 @@ def test_it_keeps_float32_and_its_input_and_draws_the_same_again(rng):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"data_dim": 0}, "data_dim must be a positive integer"), ({"latent_dim": 0}, "latent_dim must be a positive integer"),
+    ({"data_dim": 0}, "data_dim must be a positive integer"), ({"latent_dim": 0}, "latent_dim must be a positive int"),
     ({"noise": -1}, "noise must be a number >= 0, not -1"), ({"rng": None}, "rng must be a numpy.random.Generator")])
 def test_what_cannot_be_a_gan_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -44,7 +44,7 @@ def learner(seed=0, **options):
     return ScoreModel(MLPDenoiser(2, (16,), activation="tanh", rng=rng), noise_levels(SIGMA)).astype(np.float64)
 
 
-@pytest.mark.equation("score.mixture", "grad ln q_sigma of a mixture by autograd = sqrt(abar) (a m - x_t) / v, analytic",
+@pytest.mark.equation("score.mixture", "grad ln q_sigma of a mixture by autograd = sqrt(abar) times that of x_t, analytic",
                       bound=1e-10, kind="G")
 def test_the_score_of_a_mixture_by_autograd_is_the_analytic_one_at_every_level(measure, rng):
     model, x = exact(), 2 * rng.standard_normal((7, 2))
@@ -114,7 +114,7 @@ def test_the_loss_weighs_every_level_by_its_variance(measure, rng):
     assert terms["loss"] == loss.item()
 
 
-@pytest.mark.equation("score.ddpm", "abar = 1/(1 + sigma^2): loss = 1/2 DDPM's simple loss, s(x) = sqrt(abar) DDPM's score",
+@pytest.mark.equation("score.ddpm", "abar = 1/(1 + sigma^2): loss = 1/2 DDPM's, s(x) = sqrt(abar) DDPM's score at x_t",
                       bound=1e-10)
 def test_a_score_model_is_a_ddpm(measure, rng):
     model, x = learner(), rng.standard_normal((50, 2))
@@ -222,7 +222,7 @@ def test_levels_that_do_not_rise_are_refused(sigma):
 
 @pytest.mark.parametrize("make, message", [
     (lambda m: ScoreModel(lambda x, t: x, m.schedule), "needs a denoiser, a Module with a shape, .*not function"),
-    (lambda m: ScoreModel(m.denoiser, SIGMA), r"a Schedule, such as noise_levels\(sigma\), not MLPDenoiser and ndarray"),
+    (lambda m: ScoreModel(m.denoiser, SIGMA), r"such as noise_levels\(sigma\), not MLPDenoiser and ndarray"),
     (lambda m: m.loss(np.zeros((3, 3)), np.random.default_rng(0)), r"x must have shape \(any, 2\)"),
     (lambda m: m.loss(np.zeros((0, 2)), np.random.default_rng(0)), r"x must have shape \(any, 2\)"),
     (lambda m: m.loss(np.full((3, 2), np.inf), np.random.default_rng(0)), "x must be finite"),
