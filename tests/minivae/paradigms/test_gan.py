@@ -126,7 +126,7 @@ def test_between_gaussians_of_one_covariance_the_trained_logit_is_linear_and_rig
     np.testing.assert_allclose(model.log_ratio(x), ratio, atol=0.1)
 
 
-@pytest.mark.equation("gan.non-saturating", "l = ln p/q, held: the generator's gradient is that of KL(q|p) - 2 JSD(p, q)",
+@pytest.mark.equation("gan.non-saturating", "l = ln p/q, held: the generator's gradient is of KL(q|p) - 2 JSD(p, q)",
                       bound=1e-6, kind="Q")
 def test_at_the_best_critic_the_generators_gradient_is_that_of_the_reverse_kl_less_two_jsd(measure):
     """G(z) = s z + m, the z of a million equal slices of N(0, 1); the divergences by quadrature on a line."""

@@ -44,7 +44,7 @@ def learner(seed=0, **options):
     return ScoreModel(MLPDenoiser(2, (16,), activation="tanh", rng=rng), noise_levels(SIGMA)).astype(np.float64)
 
 
-@pytest.mark.equation("score.mixture", "grad ln q_sigma of a mixture by autograd = sqrt(abar) times that of x_t, analytic",
+@pytest.mark.equation("score.mixture", "grad ln q_sigma of a mixture by autograd = sqrt(abar) times x_t's, analytic",
                       bound=1e-10, kind="G")
 def test_the_score_of_a_mixture_by_autograd_is_the_analytic_one_at_every_level(measure, rng):
     model, x = exact(), 2 * rng.standard_normal((7, 2))
