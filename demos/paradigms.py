@@ -49,7 +49,7 @@ def compared(data, models, draw, distance, test):
         nll = f"{-LOG_P[kind](model, test).mean():.2f}" if kind in LOG_P and (kind != "DDPM" or data in NAMES) else "-"
         line = f"{data:16} {kind:9}{CAN[kind]:40}{sum(p.size for p in model.parameters()):10,}{seconds:9.1f}{each:9.2f}"
         lines.append(f"{line}{nll:>10}{far[data, kind]:9.1f}")
-        yield dict(points=x, caption=f"{kind}, {seconds:.0f} s: {far[data, kind]:.3g}", **({"density": np.exp(
+        yield dict(points=x, caption=f"{kind}: {far[data, kind]:.3g}", **({"density": np.exp(
             LOG_P[kind](model, plane)).reshape(SIDE, SIDE)} if kind in LOG_P and data in NAMES else {}))
 
 
