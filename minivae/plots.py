@@ -454,3 +454,31 @@ def game(rows: list[dict]) -> Figure:
     axes[0].axhline(2 * np.log(2), color="C0", ls="--", lw=1, label="a critic that knows nothing")
     axes[0].legend(frameon=False)
     return figure
+
+
+def paradigms(columns: list[str], rows: dict[str, list[dict]], reach: float) -> Figure:
+    """By data set a row, by kind of model a column: what it draws, over its density or its score if it has one.
+
+    A cell has points (N, 2), or images (N, h, w), of which the first 25 are shown, and a caption; perhaps a density
+    (n, n) on [-reach, reach]², a row an x₁, or arrows, both (M, 2): where, and what the score is there.
+    """
+    figure = Figure((2.0 * len(columns), 2.25 * len(rows) + 0.25), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, (label, cells) in zip(grid, rows.items()):
+        axes[0].set_ylabel(label.replace("_", " "))
+        for ax, cell in zip(axes, cells):
+            ax.set_xlabel(cell["caption"], fontsize=8)
+            if np.ndim(cell["points"]) == 3:
+                ax.imshow(mosaic(cell["points"][:25], 5, gap=1), cmap="gray_r", vmin=0, vmax=1)
+                ax.set(xticks=[], yticks=[])
+                continue
+            if "density" in cell:                                  # its root: faint bridges are what one looks for
+                ax.imshow(cell["density"].T ** 0.5, cmap="Blues", origin="lower", extent=[-reach, reach] * 2)
+            if "arrows" in cell:
+                at, arrows = cell["arrows"]
+                arrows = arrows / np.sqrt(np.linalg.norm(arrows, axis=1, keepdims=True) + 1e-9)
+                ax.quiver(*at.T, *arrows.T, color="C0", alpha=0.6, width=0.008, scale=20 * np.abs(arrows).max())
+            _cloud(ax, cell["points"], reach, color="0.1", s=1.2, alpha=0.5)
+    for ax, title in zip(grid[0], columns):
+        ax.set_title(title, fontsize=11)
+    return figure

@@ -19,6 +19,7 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "diffusion_mnist": ["denoising.png", "run.npz", "samples.png"],
          "explore": ["explorer.png"],
          "flows": ["energies.png", "posteriors.png", "samples.png"],
+         "paradigms": ["paradigms.png"],
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],

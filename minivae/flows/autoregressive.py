@@ -48,7 +48,7 @@ class MaskedMLP(Sequential):
             raise ValueError(f"order must be a permutation of 0..{dim - 1}, not {order}")
         least = 0 if context else 1                                # a unit of degree 0 sees the context only
         degrees = [np.append(order + 1, np.zeros(context, int)),
-                   *(least + np.arange(check_count(n, "a width in hidden")) % max(1, dim - least) for n in hidden)]
+                   *(least + np.arange(check_count(n, "a width in hidden")) * max(1, dim - least) // n for n in hidden)]
         masks = [a[:, None] <= b for a, b in zip(degrees, degrees[1:])]
         masks.append(degrees[-1][:, None] < np.tile(order + 1, outputs))                   # (1)
         super().__init__(*[MaskedLinear(mask, activation, rng=rng) for mask in masks[:-1]],

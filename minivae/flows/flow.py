@@ -18,6 +18,7 @@ from autograd.tensor import plain
 
 from ..checks import check_count, finite
 from ..distributions import Normal
+from ..train import Model
 
 
 class Layer(Module):
@@ -36,7 +37,7 @@ class Layer(Module):
         return f"{type(self).__name__}({self.dim}{f' given {self.context}' if self.context else ''})"
 
 
-class Flow(Layer):
+class Flow(Layer, Model):
     """Layers one after the other, and with q₀ = N(0, I) a density. Raises ValueError if they do not match."""
 
     def __init__(self, layers: Iterable[Layer]):
@@ -71,6 +72,11 @@ class Flow(Layer):
         z, logdet = self.inverse(x, h)
         zeros = np.zeros(self.dim, z.dtype)
         return Normal(zeros, zeros).log_prob(z) + logdet                                   # (1)
+
+    def loss(self, batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """−ln q in nats, averaged over a batch of x (B, dim), or of pairs (x, h)."""
+        nll = -self.log_prob(*batch if isinstance(batch, tuple) else (batch,)).mean()
+        return nll, {"nll": nll.item()}
 
     @no_grad()
     def sample(self, n: int, rng: np.random.Generator, h=None) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from minivae.data import Batches, mnist, sprites
 
 from ..ledger import ROOT
-from . import convolution, diffusion, family, peers
+from . import convolution, diffusion, family, paradigms, peers
 from . import linear as linear_models
 
 ROWS = []
@@ -248,7 +248,7 @@ BENCHES["linear"] = table(linear_models.BENCHES, "The linear models, beside scik
 BENCHES["variants"] = table([family.variants], "A step of each variant of the VAE, beside the VAE's.")
 BENCHES |= {f.__name__: table([f], f.__doc__) for f in (*convolution.BENCHES, *diffusion.BENCHES)}
 SLOW = {f.__name__: table([f], f.__doc__) for f in (family.conditional, family.completion, family.untangling,
-                                                    diffusion.toys, diffusion.digits)}
+                                                    diffusion.toys, diffusion.digits, paradigms.made)}
 
 
 def main():

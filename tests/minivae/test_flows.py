@@ -277,6 +277,14 @@ def test_a_new_layer_is_the_identity(rng, cls):
         np.testing.assert_allclose(logdet.data, 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_flow_is_trained_by_its_likelihood(rng, context):
+    x, h = points(rng, 3, context)
+    flow = Flow([layer(Coupling, 3, context)])
+    loss, terms = flow.loss((x, h) if context else x, rng)
+    assert loss.item() == terms["nll"] == pytest.approx(-flow.log_prob(x, h).data.mean(), rel=1e-12)
+
+
 # The masked network
 
 @pytest.mark.equation("flows.made", "d out_i / d x_j = 0 unless j is before i in the order", bound=1e-10)

@@ -37,6 +37,22 @@ def test_an_interpolation_starts_and_ends_at_its_two_images(model, rng):
     np.testing.assert_allclose(picture[-4:, -4:].ravel(), model.reconstruct(b)[2], atol=1e-6)
 
 
+def test_kinds_of_models_stand_side_by_side_with_what_they_have(rng):
+    x, density = rng.standard_normal((30, 2)), np.arange(16.0).reshape(4, 4)
+    cells = [dict(points=x, caption="draws"), dict(points=x, caption="p", density=density),
+             dict(points=x, caption="s", arrows=(x[:5], -x[:5]))]
+    digits = [dict(points=rng.random((30, 3, 3)), caption=c) for c in "abc"]
+    figure = plots.paradigms(["none", "exact", "score"], {"two_moons": cells, "digits": digits}, 2.5)
+    none, exact, score, *images = figure.axes
+    assert [ax.get_xlabel() for ax in figure.axes] == ["draws", "p", "s", "a", "b", "c"]
+    assert [ax.get_title() for ax in (none, exact, score)] == ["none", "exact", "score"]
+    assert none.get_ylabel() == "two moons" and not none.images and len(none.collections) == 1
+    np.testing.assert_allclose(exact.images[0].get_array(), density.T ** 0.5)
+    assert [len(ax.collections) for ax in (exact, score)] == [1, 2]
+    np.testing.assert_array_equal(none.collections[0].get_offsets(), x)
+    np.testing.assert_array_equal(images[0].images[0].get_array()[:3, :3], digits[0]["points"][0])
+
+
 def test_saved_figures_are_pngs_and_nothing_else_is_left(tmp_path, model, rng):
     figures = {"scatter": plots.latent_scatter(rng.random((50, 2)), np.arange(50) % 10),
                "reconstructions": plots.reconstructions(rng.random((4, 784)), rng.random((4, 784)))}

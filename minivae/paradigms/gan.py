@@ -1,0 +1,101 @@
+"""A generative adversarial network: samples without a density, taught by a critic who learns to tell them from data.
+
+    (1)  V(D, G) = E_p ln D(x) + E_q ln(1 − D(x)),  q the distribution of G(z), z ~ N(0, I), D = σ(l):
+         critic:     max V, that is, min E_p softplus(−l) + E_q softplus(l)                  [gan.game]
+         generator:  min E_q softplus(−l) = −E_q ln D, in place of V, whose slope vanishes where D is sure
+    (2)  best D = p/(p + q),  l = ln p/q                                                     [gan.optimal-critic]
+         p = N(m, S), q = N(m′, S):  l is linear, with weights S⁻¹(m − m′)                   [gan.linear-logit]
+    (3)  max V = −ln 4 + 2 JSD(p, q),  so that ln 2 + V/2 <= JSD for any critic              [gan.jensen-shannon]
+    (4)  at the best D, held, the generator's gradient is that of KL(q ‖ p) − 2 JSD(p, q)    [gan.non-saturating]
+
+x, G(z) (B, D), l (B, 1), z (B, d); JSD(p, q) = ½ KL(p ‖ ½(p + q)) + ½ KL(q ‖ ½(p + q)), from 0 to ln 2 nats. All is 0
+when q = p, and nowhere is a density asked for, or to be had. Where G(z) fills a thin sheet only, l → ±∞ off it; with
+noise ε on both, p and q in (1) to (4) are blurred alike, their ratio stays finite, and they are still equal iff q = p.
+Goodfellow et al., arXiv:1406.2661, sections 3 and 4, algorithm 1 with k = 1; Arjovsky and Bottou, arXiv:1701.04862,
+theorem 2.5, for (4); Sønderby et al., arXiv:1610.04490, for ε.
+"""
+import math
+
+import numpy as np
+
+from autograd import Tensor, no_grad, ops
+from autograd.nn import MLP, check_rng
+from autograd.optim import Adam, Players
+from autograd.tensor import plain
+
+from ..checks import check_count, check_weight, finite
+from ..train import Model
+from ..vae.factor_vae import critic_loss, frozen
+
+
+class GAN(Model):
+    """An MLP from `latent_dim` latents to data of width `data_dim`, `hidden` wide, and a critic, an MLP as well.
+
+    pixels  x is in [0, 1], so that the generator ends in a sigmoid
+    noise   the deviation of ε
+    """
+
+    def __init__(self, data_dim: int, latent_dim: int = 20, hidden: tuple = (128, 128), critic: tuple = (128, 128), *,
+                 pixels: bool = False, noise: float = 0.0, rng: np.random.Generator):
+        check_rng(rng)
+        self.data_dim, self.latent_dim = check_count(data_dim, "data_dim"), check_count(latent_dim, "latent_dim")
+        self.pixels, self.noise = pixels, check_weight(noise, "noise")
+        self.generator = MLP(latent_dim, *hidden, data_dim, rng=rng)
+        self.critic = MLP(data_dim, *critic, 1, activation="leaky_relu", rng=rng)
+
+    dtype = property(lambda self: self.generator.layers[0].w.dtype)
+
+    def optimizer(self, lr: float = 3e-4, critic_lr: float = 1e-3) -> Players:
+        """Adam for both, with little momentum, for they chase each other; the critic is to keep up."""
+        return Players(critic=Adam(self.critic.parameters(), critic_lr, betas=(0.5, 0.999)),
+                       generator=Adam(self.generator.parameters(), lr, betas=(0.5, 0.999)))
+
+    def generate(self, z) -> Tensor:
+        """G(z), (B, D), for z (B, d)."""
+        y = self.generator(z)
+        return ops.sigmoid(y) if self.pixels else y
+
+    def blurred(self, x, rng: np.random.Generator):
+        """x + ε."""
+        return x + self.noise * rng.standard_normal(x.shape, dtype=x.dtype) if self.noise else x
+
+    def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The critic's, −V in nats, for x (B, D) and as many fakes; and what (3) makes of it: a bound on JSD(p, q)."""
+        with no_grad():
+            fakes = plain(self.generate(self.draw(len(self.check(x)), rng)))
+        loss = critic_loss(self.critic(self.blurred(x, rng)), self.critic(self.blurred(fakes, rng)))    # (1)
+        return loss, {"critic": loss.item(), "jsd": math.log(2) - loss.item() / 2}         # (3)
+
+    def objectives(self, x, rng: np.random.Generator):
+        yield "critic", *self.loss(x, rng)
+        with frozen(self.critic):
+            fooling = ops.mean(ops.softplus(-self.critic(self.blurred(self.generate(self.draw(len(x), rng)), rng))))
+        yield "generator", fooling, {"fooling": fooling.item()}                            # (1), (4)
+
+    @no_grad()
+    def log_ratio(self, x) -> np.ndarray:
+        """l(x), (B,): ln p/q, of data to samples, as far as the critic has learned it."""
+        return plain(self.critic(self.check(x)))[:, 0]                                     # (2)
+
+    @no_grad()
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n draws G(z), (n, D)."""
+        return plain(self.generate(self.draw(check_count(n, "n"), rng)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n draws of z ~ N(0, I), (n, d)."""
+        check_rng(rng)
+        return rng.standard_normal((n, self.latent_dim), dtype=self.dtype)
+
+    def check(self, x):
+        """x, or a ValueError that says what is wrong with it."""
+        finite(x, "x", (None, self.data_dim))
+        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
+            raise ValueError(f"x must be an array of {self.dtype}, as the model is, "
+                             f"not {getattr(x, 'dtype', type(x).__name__)}")
+        if self.pixels and not 0 <= x.min() <= x.max() <= 1:
+            raise ValueError(f"x must be in [0, 1], as pixels are; it goes from {x.min()} to {x.max()}")
+        return x
+
+    def describe(self):
+        return f"GAN({self.latent_dim} -> {self.data_dim})"
