@@ -7,10 +7,13 @@ import pytest
 from scipy import special, stats
 
 from autograd import Tensor, no_grad, optim
+from autograd.conv import conv2d
+from autograd.pooling import upsample
 from minivae.data import Batches
 from minivae.train import evaluate, fit
 from minivae.vae import VQVAE, PixelCNN
 from minivae.vae.codebook import Codebook, nearest, perplexity
+from minivae.vae.convolutional import Doubling
 
 
 def model_of(seed=0, **options):
@@ -134,6 +137,23 @@ def test_the_first_step_puts_the_codebook_where_the_data_are():
 
 
 # The model
+
+@pytest.mark.equation("convolutional.doubling", "one convolution with sums of w's parts = conv(upsample(x), w)",
+                      bound=1e-10)
+@pytest.mark.parametrize("size, C, N", [((3, 4), 2, 5), ((1, 1), 1, 1)])
+def test_doubling_is_a_convolution_of_repeated_pixels_with_the_same_gradients(measure, rng, size, C, N):
+    layer, found = Doubling(C, N, rng=rng).astype(np.float64), []
+    x = Tensor(rng.standard_normal((2, *size, C)), requires_grad=True)
+    g = rng.standard_normal((2, 2 * size[0], 2 * size[1], N))
+    for f in (layer, lambda x: conv2d(upsample(x), layer.w, layer.b, padding=1)):
+        for v in (x, layer.w, layer.b):
+            v.grad = None
+        y = f(x)
+        (y * g).sum().backward()
+        found.append([y.data, x.grad, layer.w.grad, layer.b.grad])
+    for one, other in zip(*found):
+        measure(one - other)
+
 
 @pytest.mark.equation("vq.straight-through", "dL/dz_e = dL/dz_q", bound=1e-10)
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
