@@ -23,7 +23,7 @@ from autograd.nn import MLP
 from autograd.optim import Adam, Players
 from autograd.tensor import plain
 
-from ..checks import check_weight
+from ..checks import check_weight, check_widths
 from ..distributions import Normal
 from .factor_vae import critic_loss, frozen
 from .vae import VAE
@@ -43,7 +43,7 @@ class VAEGAN(VAE):
         if "kl" in options or options.get("variance") == "learned":
             raise ValueError("a VAEGAN takes no kl, which is analytic, and no learned variance: no loss depends on it")
         super().__init__(data_dim, rng=rng, **options)
-        self.critic = MLP(data_dim, *critic, 1, rng=rng)
+        self.critic = MLP(data_dim, *check_widths(critic, "critic"), 1, rng=rng)
 
     def optimizer(self, lr: float = 1e-3, critic_lr: float = 3e-4) -> Players:
         """Adam for all three, with little momentum for those that chase each other."""
