@@ -120,6 +120,7 @@ def test_the_kl_of_the_levels_adds_up_to_that_of_the_hierarchy(measure, rng, cls
         levels, noise = spread(model, row, inferred)
         measure(np.sum(np.exp(log_q)) * weight - 1)
         measure(np.sum(np.exp(log_q) * (log_q - log_p)) * weight - noise @ levels.kl_terms().data.sum(axis=1))
+        measure(levels.kl().data - levels.kl_terms().data.sum(axis=1))
 
 
 @pytest.mark.equation("ladder.closed-form", "E_q KL(q(z_i|x,z_i+1) || p(z_i|z_i+1)) = E_q ln q/p, of each level",
