@@ -87,7 +87,8 @@ class VAEGAN(VAE):
         fooling = ops.mean(ops.softplus(-l))
         loss = self.gamma * self.unlikeness(f, again[:len(x)]) + fooling                   # (4)
         yield "decoder", loss, {"fooling": fooling.item()}
-        eps = self.noise * rng.standard_normal(x.shape, dtype=self.logvar.dtype)
-        l = self.judge(np.concatenate([x, plain(fakes)]) + np.tile(eps, (3, 1)))[1]
+        images = np.stack([x, *plain(fakes).reshape(2, *x.shape)])
+        images += self.noise * rng.standard_normal(x.shape, dtype=self.logvar.dtype)       # the same for all three
+        l = self.judge(images.reshape(-1, x.shape[1]))[1]
         loss = critic_loss(l[:len(x)], l[len(x):])                                         # (5)
         yield "critic", loss, {"critic": loss.item()}
