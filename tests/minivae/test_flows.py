@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autograd import gradcheck, hessian, jacobian, value_and_grad
+from autograd import Tensor, gradcheck, hessian, jacobian, value_and_grad
 from minivae.flows import IAF, MAF, Coupling, Flow, Layer, MaskedMLP, Planar, Radial
 from minivae.flows.coupling import LIMIT, bounded
 from minivae.flows.energies import ENERGIES, energy_kl, fit_energy
@@ -332,6 +332,17 @@ def test_a_few_planar_layers_bend_a_gaussian_towards_an_energy(rng):
     before = energy_kl(flow, ENERGIES["U1"], 101)
     after = energy_kl(fit_energy(flow, ENERGIES["U1"], rng, steps=300, batch=64), ENERGIES["U1"], 101)
     assert 0 < after < 0.3 * before
+
+
+def test_an_energy_is_turned_up_over_the_first_third_of_the_steps(rng):
+    probe, so_far = Tensor(np.zeros(1, np.float32), requires_grad=True), []
+
+    def energy(z):                                                 # whose gradient in the probe is β, and adds up
+        so_far.append(0.0 if probe.grad is None else probe.grad.item())
+        return probe + 0 * z[:, 0]
+    fit_energy(Flow([Planar(2, rng=rng)]), energy, rng, steps=30, batch=4)
+    beta = np.diff([*so_far, probe.grad.item()])
+    np.testing.assert_allclose(beta, np.minimum(1, 0.01 + np.arange(1, 31) / 10), rtol=1e-4)
 
 
 # What is refused, and what is kept
