@@ -152,13 +152,17 @@ def iwae_bound(rounds, medians, epochs=4, seeds=3):
     return [("-ln p(x) of IWAE, k = 50, less the VAE's, nats", less, -1.0, detail)]
 
 
-def hierarchies(rounds, medians, epochs=10, seeds=3):
-    """The ladder beside the plain stacked VAE, 784-50-25, trained alike: active units at the top, and the ELBO."""
+def hierarchies(rounds, medians, epochs=10, seeds=3, warmup=2000):
+    """The ladder beside the plain stacked VAE, 784-50-25, trained alike: active units at the top, and the ELBO.
+
+    For `warmup` steps the weight of the KL rises. Without, a ladder switches most of its latents off before it has any
+    use for them, and never finds it.
+    """
     x, found = binarise(mnist("test").images, np.random.default_rng(1)), {"stacked": [], "ladder": []}
     for seed in range(seeds):
         for name, cls in (("stacked", StackedVAE), ("ladder", LadderVAE)):
             rng = np.random.default_rng(seed)
-            model = trained(cls(784, rng=rng), epochs, 2e-3, seed)
+            model = trained(cls(784, kl_warmup=warmup, rng=rng), epochs, 2e-3, seed)
             with no_grad():
                 found[name].append((-model.elbo(x, rng).value.data.mean(), *model.active_units(x, rng)))
             print(f"  {name}, seed {seed}: {found[name][-1]}", flush=True)

@@ -340,9 +340,10 @@ def test_an_energy_is_turned_up_over_the_first_third_of_the_steps(rng):
     def energy(z):                                                 # whose gradient in the probe is β, and adds up
         so_far.append(0.0 if probe.grad is None else probe.grad.item())
         return probe + 0 * z[:, 0]
-    fit_energy(Flow([Planar(2, rng=rng)]), energy, rng, steps=30, batch=4)
+    flow = fit_energy(Flow([Planar(2, rng=rng)]), energy, rng, steps=30, batch=4)
     beta = np.diff([*so_far, probe.grad.item()])
     np.testing.assert_allclose(beta, np.minimum(1, 0.01 + np.arange(1, 31) / 10), rtol=1e-4)
+    assert flow(rng.standard_normal((500, 2), np.float32))[1].data.mean() > 0.01           # a flat energy: it spreads
 
 
 # What is refused, and what is kept
