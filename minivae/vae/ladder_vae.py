@@ -10,8 +10,10 @@
          in a ladder = Σᵢ E_q KL(q(zᵢ | x, zᵢ₊₁) ‖ p(zᵢ | zᵢ₊₁)):  p from above, not N(0, I)  [ladder.closed-form]
 
 z = (z₁, …, z_L), (B, d₁ + … + d_L), the lowest level first. Stacked, an upper level sees x only through samples of the
-lower ones, which early in training are noise, so that it is soon switched off: q(zᵢ | zᵢ₋₁) = p(zᵢ | zᵢ₊₁). In a ladder
-each level sees x itself, and adds to what p says from above. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
+lower ones; in a ladder each sees x itself, and adds to what p says from above. Either can switch a level off for good,
+q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before the others have a use for it. The paper finds that of stacked models, and trains with
+batch normalisation. In some epochs of digits, and without it, the ladder is the one whose upper levels need warm-up or
+free bits. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
 Sønderby et al., arXiv:1602.02282, section 2; for (2), Burda et al., arXiv:1509.00519.
 """
 import math
