@@ -255,7 +255,7 @@ def vq_words(rounds, medians, epochs=5):
 
     A code of the VQ-VAE is 49 log2 K bits long, by its uniform prior. That of a VAE is its KL, what it takes to send a
     draw of z ~ q(z | x), so its images are decoded from such draws. The variance of its likelihood is chosen for a KL
-    that is about as large, if smaller. One VAE has the same networks, the other the usual ones; all see the digits alike.
+    that is about as large, if smaller. One VAE has the same networks, one the usual ones; all see the digits alike.
     """
     rng, x = np.random.default_rng(0), mnist("test").images[:2000].reshape(-1, 784) / np.float32(255)
     batches, found = Batches(mnist("train").images, 64), {}
