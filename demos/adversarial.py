@@ -15,7 +15,7 @@ from minivae.vae import AAE, VAE, VAEGAN
 from minivae.vae.factor_vae import critic_loss
 from minivae.vae.vamp_vae import Mixture
 
-TIME = "2 to 3 min"
+TIME = "1 to 2 min"
 CODES, SAMPLES, READING, REACH = 6, 9, 1500, 3.2
 args = options("adversarial")
 rng = np.random.default_rng(args.seed)

@@ -14,7 +14,7 @@ from minivae.train import fit
 from minivae.vae import VQVAE, PixelCNN
 from minivae.vae.codebook import perplexity
 
-TIME = "2 to 3 min"
+TIME = "1 to 2 min"
 EPOCHS, PRIOR_EPOCHS, CODES, DRAWS, bounds = 3, 2, 128, 1000, (64, 0.006, 0.75, 0.5)
 args = options("vq_vae")
 rng = np.random.default_rng(args.seed)

@@ -15,6 +15,13 @@ def check_count(value, name: str, most: int | None = None, why: str = "", least:
     return int(value)
 
 
+def check_widths(value, name: str) -> tuple[int, ...]:
+    """`value` as a tuple of positive integers, which can be empty."""
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"{name} must be a tuple of widths, such as (64,), not {value!r}")
+    return tuple(check_count(n, f"a width in {name}") for n in value)
+
+
 def check_choice(value, name: str, choices: tuple[str, ...]) -> str:
     """`value`, which is one of `choices`."""
     if not isinstance(value, str) or value not in choices:

@@ -54,7 +54,10 @@ class Normal:
 
     def kl(self, p: "Normal | None" = None):
         """KL(self ‖ p); without p, to the standard normal."""
-        return fused.gaussian_kl(self.mu, self.logvar) if p is None else ops.sum(self.kl_terms(p), axis=-1)
+        mu, logvar = self.mu, self.logvar
+        if p is not None:                                          # in the units of p, which then is the standard one
+            mu, logvar = (mu - p.mu) * ops.exp(-0.5 * p.logvar), logvar - p.logvar         # (3)
+        return fused.gaussian_kl(mu, logvar)
 
     def rsample(self, rng: np.random.Generator):
         """A draw by the reparameterisation trick: differentiable in mu and logvar."""

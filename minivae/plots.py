@@ -452,7 +452,7 @@ def game(rows: list[dict]) -> Figure:
         ax.set(title=title, xlabel="epoch", ylabel="nats an image")
         ax.grid(alpha=0.3)
     axes[0].axhline(2 * np.log(2), color="C0", ls="--", lw=1, label="a critic that knows nothing")
-    axes[0].legend(frameon=False)
+    axes[0].legend(frameon=False, loc="center right")
     return figure
 
 

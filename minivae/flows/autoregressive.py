@@ -16,7 +16,7 @@ import numpy as np
 from autograd import fused, ops
 from autograd.nn import ACTIVATIONS, Linear, Sequential
 
-from ..checks import check_count
+from ..checks import check_count, check_widths
 from .coupling import bounded, start_at_zero
 from .flow import Layer
 
@@ -42,13 +42,14 @@ class MaskedMLP(Sequential):
 
     def __init__(self, dim: int, hidden: tuple = (64,), outputs: int = 1, context: int = 0, *,
                  order: np.ndarray | None = None, activation: str = "tanh", rng: np.random.Generator):
-        self.dim, self.outputs, self.context = dim, check_count(outputs, "outputs"), context
+        self.dim, self.outputs = check_count(dim, "dim"), check_count(outputs, "outputs")
+        self.context = check_count(context, "context", least=0)
         order = np.arange(dim) if order is None else np.asarray(order)
         if sorted(order.tolist()) != list(range(dim)):
             raise ValueError(f"order must be a permutation of 0..{dim - 1}, not {order}")
         least = 0 if context else 1                                # a unit of degree 0 sees the context only
         degrees = [np.append(order + 1, np.zeros(context, int)),
-                   *(least + np.arange(check_count(n, "a width in hidden")) * max(1, dim - least) // n for n in hidden)]
+                   *(least + np.arange(n) * max(1, dim - least) // n for n in check_widths(hidden, "hidden"))]
         masks = [a[:, None] <= b for a, b in zip(degrees, degrees[1:])]
         masks.append(degrees[-1][:, None] < np.tile(order + 1, outputs))                   # (1)
         super().__init__(*[MaskedLinear(mask, activation, rng=rng) for mask in masks[:-1]],

@@ -12,7 +12,7 @@ import numpy as np
 from autograd import ops
 from autograd.nn import MLP
 
-from ..checks import check_count
+from ..checks import check_count, check_widths
 from .flow import Layer
 
 LIMIT = 3.0                                  # S
@@ -26,6 +26,7 @@ class Coupling(Layer):
         super().__init__(check_count(dim, "the dim of a Coupling", least=2), context)
         self.flip, self.cut = flip, dim // 2
         kept = dim - self.cut if flip else self.cut
+        hidden = check_widths(hidden, "hidden")
         self.net = start_at_zero(MLP(kept + context, *hidden, 2 * (dim - kept), activation=activation, rng=rng))
 
     def forward(self, z, h=None):

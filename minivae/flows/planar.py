@@ -34,6 +34,8 @@ class Direct(Layer):
         self.w = Parameter(np.zeros((self.context, len(theta)))) if context else None
 
     def numbers(self, h):
+        if self.context and h is None:
+            raise ValueError(f"{self.describe()} takes a context h (batch, {self.context})")
         return fused.linear(h, self.w, self.theta) if self.context else self.theta
 
 
@@ -91,6 +93,8 @@ def _planar(z, theta):
 
     A flow of 32 layers, of which a step takes 2.2 ms on 512 points in the plane, takes 7.2 if this is composed.
     """
+    if z.ndim != 2 or theta.shape not in ((2 * z.shape[1] + 1,), (len(z), 2 * z.shape[1] + 1)):
+        raise ValueError(f"planar takes z (B, d) and theta (2 d + 1,) or (B, 2 d + 1), not {z.shape} and {theta.shape}")
     dtype = np.result_type(z, theta, np.float32)
     y, residual = np.empty((len(z), z.shape[1] + 1), dtype), np.empty((len(z), 2), dtype)
     _bend(z, np.broadcast_to(theta, (len(z), theta.shape[-1])), y, residual)

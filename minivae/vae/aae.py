@@ -19,7 +19,7 @@ from autograd import ops
 from autograd.nn import MLP
 from autograd.tensor import plain
 
-from ..checks import check_weight
+from ..checks import check_weight, check_widths
 from .factor_vae import FactorVAE, critic_loss, frozen
 from .vae import VAE
 
@@ -36,7 +36,7 @@ class AAE(VAE):
         if options.get("kl_warmup") or options.get("free_bits"):
             raise ValueError("an AAE takes no kl_warmup or free_bits: its loss has no KL that they could weigh")
         super().__init__(data_dim, rng=rng, **options)
-        self.critic = MLP(self.latent_dim, *critic, 1, rng=rng)
+        self.critic = MLP(self.latent_dim, *check_widths(critic, "critic"), 1, rng=rng)
 
     optimizer = FactorVAE.optimizer
 

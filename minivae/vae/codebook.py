@@ -50,8 +50,8 @@ class Codebook(Module):
         """
         e, K = self.e.data.copy(), len(self.e)
         if not self.uses.any() and len(z) < K:
-            raise ValueError(f"a codebook of {K} is larger than its first batch, of {len(z)} vectors: give it more "
-                             "data, or fewer codes")
+            raise ValueError(f"a codebook of {K} is larger than its first batch, of {len(z)} vectors: give it "
+                             "larger batches of more data, or fewer codes")
         n = np.bincount(k, minlength=K).astype(z.dtype)
         of = sparse.csr_array((np.ones(len(k), z.dtype), k, np.arange(len(k) + 1)), (len(k), K))       # one-hot rows
         self.uses = self.decay * self.uses + (1 - self.decay) * n

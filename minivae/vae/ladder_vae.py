@@ -10,8 +10,10 @@
          in a ladder = Σᵢ E_q KL(q(zᵢ | x, zᵢ₊₁) ‖ p(zᵢ | zᵢ₊₁)):  p from above, not N(0, I)  [ladder.closed-form]
 
 z = (z₁, …, z_L), (B, d₁ + … + d_L), the lowest level first. Stacked, an upper level sees x only through samples of the
-lower ones, which early in training are noise, so that it is soon switched off: q(zᵢ | zᵢ₋₁) = p(zᵢ | zᵢ₊₁). In a ladder
-each level sees x itself, and adds to what p says from above. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
+lower ones; in a ladder each sees x itself, and adds to what p says from above. Either can switch a level off for good,
+q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before the others have a use for it. The paper finds that of stacked models, and trains with
+batch normalisation. In some epochs of digits, and without it, the ladder is the one whose upper levels need warm-up or
+free bits. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
 Sønderby et al., arXiv:1602.02282, section 2; for (2), Burda et al., arXiv:1509.00519.
 """
 import math
@@ -80,8 +82,8 @@ class StackedVAE(VAE):
 
     def _elbo(self, x, rng):
         levels = self.infer(self.bottom_up(x), rng)
-        recon = self.decode(levels.z).log_prob(x)
-        return levels, levels.z, Elbo(recon, ops.sum(levels.kl_terms(), axis=1))
+        recon = super().decode(levels.each[0][0]).log_prob(x)
+        return levels, levels.each[0][0], Elbo(recon, levels.kl())
 
     def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         return self._loss(*self._elbo(x, rng))
@@ -184,13 +186,32 @@ class TopDown(Module):
 
 
 class Levels:
-    """z, and the q and p that each level of it had, given others: lists, made (B, Σ dᵢ) here."""
+    """z, and the q and p that each level of it had, given others: lists, which z, q and p join to (B, Σ dᵢ)."""
 
     def __init__(self, z: list, q: list[Normal], p: list[Normal], closed: bool = False):
-        self.z, self.q, self.p, self.closed = ops.concatenate(z, axis=1), _joined(q), _joined(p), closed
+        self.each, self.closed = list(zip(z, q, p)), closed
+
+    @property
+    def z(self):
+        return ops.concatenate([z for z, _, _ in self.each], axis=1)
+
+    @property
+    def q(self):
+        return _joined([q for _, q, _ in self.each])
+
+    @property
+    def p(self):
+        return _joined([p for _, _, p in self.each])
+
+    def kl(self):
+        """(4), (B,): of the levels at z, or on average over each if that is in closed form."""
+        if not self.closed:
+            return sum(q.log_prob(z) - p.log_prob(z) for z, q, p in self.each)             # (4)
+        *lower, (_, top, _) = self.each
+        return sum((q.kl(p) for _, q, p in lower), top.kl())                               # (4), p(z_L) = N(0, I)
 
     def kl_terms(self):
-        """What each latent adds to (4), (B, Σ dᵢ): at z, or on average over its level if that is in closed form."""
+        """The summands of `kl`, (B, Σ dᵢ): what each latent adds."""
         if self.closed:
             return self.q.kl_terms(self.p)                                                 # (4)
         q, p = (0.5 * (ops.square(self.z - n.mu) * ops.exp(-n.logvar) + n.logvar) for n in (self.q, self.p))

@@ -16,7 +16,7 @@ import numpy as np
 
 from autograd import no_grad, ops
 from autograd.conv import conv2d
-from autograd.nn import Conv2d, Embedding, Linear, Parameter
+from autograd.nn import Conv2d, Embedding, Linear, Parameter, check_rng
 
 from ..checks import check_count
 from ..distributions import Categorical
@@ -40,7 +40,10 @@ class PixelCNN(Model):
 
     def __init__(self, codes: int, grid: tuple[int, int] = (7, 7), width: int = 64, layers: int = 3, *,
                  rng: np.random.Generator):
+        check_rng(rng)
         self.codes, width = check_count(codes, "codes"), check_count(width, "width")
+        if not isinstance(grid, (tuple, list)) or len(grid) != 2:
+            raise ValueError(f"grid must be a height and a width, such as (7, 7), not {grid!r}")
         self.grid = tuple(check_count(n, "each of grid") for n in grid)
         self.embed, self.place = Embedding(codes, width, rng=rng), Parameter(np.zeros((*self.grid, width)))
         self.first = MaskedConv2d(width, 5, middle=False, rng=rng)

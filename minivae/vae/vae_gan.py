@@ -23,7 +23,7 @@ from autograd.nn import MLP
 from autograd.optim import Adam, Players
 from autograd.tensor import plain
 
-from ..checks import check_weight
+from ..checks import check_weight, check_widths
 from ..distributions import Normal
 from .factor_vae import critic_loss, frozen
 from .vae import VAE
@@ -43,7 +43,7 @@ class VAEGAN(VAE):
         if "kl" in options or options.get("variance") == "learned":
             raise ValueError("a VAEGAN takes no kl, which is analytic, and no learned variance: no loss depends on it")
         super().__init__(data_dim, rng=rng, **options)
-        self.critic = MLP(data_dim, *critic, 1, rng=rng)
+        self.critic = MLP(data_dim, *check_widths(critic, "critic"), 1, rng=rng)
 
     def optimizer(self, lr: float = 1e-3, critic_lr: float = 3e-4) -> Players:
         """Adam for all three, with little momentum for those that chase each other."""
@@ -87,7 +87,8 @@ class VAEGAN(VAE):
         fooling = ops.mean(ops.softplus(-l))
         loss = self.gamma * self.unlikeness(f, again[:len(x)]) + fooling                   # (4)
         yield "decoder", loss, {"fooling": fooling.item()}
-        eps = self.noise * rng.standard_normal(x.shape, dtype=self.logvar.dtype)
-        l = self.judge(np.concatenate([x, plain(fakes)]) + np.tile(eps, (3, 1)))[1]
+        images = np.stack([x, *plain(fakes).reshape(2, *x.shape)])
+        images += self.noise * rng.standard_normal(x.shape, dtype=self.logvar.dtype)       # the same for all three
+        l = self.judge(images.reshape(-1, x.shape[1]))[1]
         loss = critic_loss(l[:len(x)], l[len(x):])                                         # (5)
         yield "critic", loss, {"critic": loss.item()}

@@ -12,49 +12,18 @@ Samples and short codes take a prior that knows which codes go together: `code_p
 (pixel_cnn.py). van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, arXiv:1711.00937, 3.
 """
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from autograd import Tensor, no_grad, ops
-from autograd.nn import Conv2d, Module, check_activation
-from autograd.pooling import upsample
+from autograd.nn import check_activation
 
 from ..checks import check_weight
 from .codebook import Codebook, nearest, perplexity
+from .convolutional import Decoder, Encoder
 from .pixel_cnn import PixelCNN
 from .vae import ROWS, VAE, Elbo
-
-
-class Encoder(Module):
-    """Images (B, s²) to z_e (B, h, w, d): a convolution of stride 2 for each of `hidden`, and one that sees far."""
-
-    def __init__(self, side, hidden, d, activation, rng):
-        self.side, self.activation = side, getattr(ops, activation)
-        self.halve = [Conv2d(i, o, stride=2, rng=rng) for i, o in pairwise((1, *hidden))]
-        self.last = Conv2d(hidden[-1], d, 7, rng=rng)
-
-    def forward(self, x):
-        x = x.reshape(len(x), self.side, self.side, 1)
-        for layer in self.halve:
-            x = self.activation(layer(x))
-        return self.last(x)
-
-
-class Decoder(Module):
-    """z_q (B, h, w, d) to images (B, s²)."""
-
-    def __init__(self, hidden, d, activation, rng):
-        self.activation = getattr(ops, activation)
-        self.first = Conv2d(d, hidden[-1], 5, rng=rng)
-        self.grow = [Conv2d(i, o, rng=rng) for i, o in pairwise((*hidden[::-1], 1))]
-
-    def forward(self, z):
-        x = self.first(z)
-        for layer in self.grow:
-            x = layer(upsample(self.activation(x)))
-        return x.reshape(len(x), -1)
 
 
 class Codes(NamedTuple):

@@ -23,7 +23,7 @@ import numpy as np
 from minivae.data import Batches, mnist, sprites
 
 from ..ledger import ROOT
-from . import convolution, diffusion, family, paradigms, peers
+from . import convolution, diffusion, family, paradigms, peers, variants
 from . import linear as linear_models
 
 ROWS = []
@@ -246,9 +246,10 @@ BENCHES = {f.__name__: f for f in (step, small_step, chain, epochs, imports, com
                                    drawing)}
 BENCHES["linear"] = table(linear_models.BENCHES, "The linear models, beside scikit-learn and the NumPy calls they use.")
 BENCHES["variants"] = table([family.variants], "A step of each variant of the VAE, beside the VAE's.")
-BENCHES |= {f.__name__: table([f], f.__doc__) for f in (*convolution.BENCHES, *diffusion.BENCHES)}
+BENCHES |= {f.__name__: table([f], f.__doc__) for f in (*convolution.BENCHES, *diffusion.BENCHES, *variants.BENCHES)}
 SLOW = {f.__name__: table([f], f.__doc__) for f in (family.conditional, family.completion, family.untangling,
-                                                    diffusion.toys, diffusion.digits, paradigms.made)}
+                                                    diffusion.toys, diffusion.digits, paradigms.made,
+                                                    *variants.SLOW)}
 
 
 def main():

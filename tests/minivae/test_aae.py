@@ -155,6 +155,8 @@ def test_training_brings_the_codes_to_the_mean_and_variance_of_the_prior():
 
 @pytest.mark.parametrize("options, message", [
     ({"gamma": -1}, "gamma must be a number >= 0, not -1"),
+    ({"critic": 8}, r"critic must be a tuple of widths, such as \(64,\), not 8"),
+    ({"critic": (8, 0)}, "a width in critic must be a positive integer, not 0"),
     ({"kl_warmup": 10}, "an AAE takes no kl_warmup or free_bits"), ({"free_bits": 0.1}, "no KL that they could weigh")])
 def test_what_an_aae_cannot_do_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

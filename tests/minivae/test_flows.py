@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autograd import gradcheck, hessian, jacobian, value_and_grad
+from autograd import Tensor, gradcheck, hessian, jacobian, value_and_grad
 from minivae.flows import IAF, MAF, Coupling, Flow, Layer, MaskedMLP, Planar, Radial
 from minivae.flows.coupling import LIMIT, bounded
 from minivae.flows.energies import ENERGIES, energy_kl, fit_energy
@@ -342,6 +342,18 @@ def test_a_few_planar_layers_bend_a_gaussian_towards_an_energy(rng):
     assert 0 < after < 0.3 * before
 
 
+def test_an_energy_is_turned_up_over_the_first_third_of_the_steps(rng):
+    probe, so_far = Tensor(np.zeros(1, np.float32), requires_grad=True), []
+
+    def energy(z):                                                 # whose gradient in the probe is β, and adds up
+        so_far.append(0.0 if probe.grad is None else probe.grad.item())
+        return probe + 0 * z[:, 0]
+    flow = fit_energy(Flow([Planar(2, rng=rng)]), energy, rng, steps=30, batch=4)
+    beta = np.diff([*so_far, probe.grad.item()])
+    np.testing.assert_allclose(beta, np.minimum(1, 0.01 + np.arange(1, 31) / 10), rtol=1e-4)
+    assert flow(rng.standard_normal((500, 2), np.float32))[1].data.mean() > 0.01           # a flat energy: it spreads
+
+
 # What is refused, and what is kept
 
 class OneWay(Layer):
@@ -358,6 +370,12 @@ class OneWay(Layer):
     (lambda rng: Planar(0, rng=rng), "dim must be a positive integer, not 0"),
     (lambda rng: Radial(2, -1, rng=rng), "context must be an integer >= 0, not -1"),
     (lambda rng: IAF(2, (0,), rng=rng), "a width in hidden must be a positive integer, not 0"),
+    (lambda rng: IAF(2, 64, rng=rng), r"hidden must be a tuple of widths, such as \(64,\), not 64"),
+    (lambda rng: Coupling(2, 64, rng=rng), "hidden must be a tuple of widths"),
+    (lambda rng: MaskedMLP(0, rng=rng), "dim must be a positive integer, not 0"),
+    (lambda rng: Planar(2, rng=rng).forward(np.zeros((4, 3), np.float32)),
+     r"z \(B, d\) and theta .* not \(4, 3\) and \(5,\)"),
+    (lambda rng: Radial(2, 3, rng=rng).forward(np.zeros((4, 2), np.float32)), r"takes a context h \(batch, 3\)"),
     (lambda rng: MaskedMLP(3, order=[0, 1, 1], rng=rng), "order must be a permutation of 0..2"),
     (lambda rng: Planar(2, rng=0), "rng must be a numpy.random.Generator"),
     (lambda rng: Planar(2, rng=rng).assign([-1, -1], [1, 0.5], 0), "invertible if w'u > -1, and this is -1.5"),

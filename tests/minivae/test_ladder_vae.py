@@ -120,6 +120,7 @@ def test_the_kl_of_the_levels_adds_up_to_that_of_the_hierarchy(measure, rng, cls
         levels, noise = spread(model, row, inferred)
         measure(np.sum(np.exp(log_q)) * weight - 1)
         measure(np.sum(np.exp(log_q) * (log_q - log_p)) * weight - noise @ levels.kl_terms().data.sum(axis=1))
+        measure(levels.kl().data - levels.kl_terms().data.sum(axis=1))
 
 
 @pytest.mark.equation("ladder.closed-form", "E_q KL(q(z_i|x,z_i+1) || p(z_i|z_i+1)) = E_q ln q/p, of each level",
@@ -197,6 +198,10 @@ def test_levels_that_are_kept_are_those_of_x_and_the_others_are_drawn(rng, cls):
     all_kept, none = (model.redraw(x, kept, np.random.default_rng(8)) for kept in (3, 0))
     np.testing.assert_allclose(all_kept, model.decode(z).mean.data)
     np.testing.assert_allclose(none, model.redraw(1 - x, 0, np.random.default_rng(8)))
+    same = np.random.default_rng(8)
+    upper = model.top_down.split(model.infer(model.bottom_up(x), same).z.data)[1:]
+    np.testing.assert_allclose(model.redraw(x, 2, np.random.default_rng(8)),
+                               model.decode(model.top_down.sample(5, same, upper)).mean.data)
     kept = model.top_down.sample(5, rng, model.top_down.split(z)[1:])
     np.testing.assert_array_equal(kept[:, 3:], z[:, 3:])
     assert np.abs(kept[:, :3] - z[:, :3]).min() > 1e-6
@@ -240,6 +245,8 @@ def test_a_latent_that_no_one_uses_is_not_active(rng, cls):
     kl = model.kl_per_latent(x, rng)
     assert [v.shape for v in kl] == [(3,), (2,)] and abs(kl[1][1]) < 1e-10 and kl[1][0] > 0.01
     assert model.active_units(x, rng)[1] == 1
+    top.b.assign(np.array([0, 0.2, -1, 0]))                        # 0.02 nats
+    assert model.active_units(np.repeat(x, 2000, axis=0), rng)[1] == 2
 
 
 @BOTH

@@ -126,6 +126,12 @@ def test_as_a_model_of_pixels_it_is_a_vae(rng):
         np.testing.assert_array_equal(f(model, np.random.default_rng(2)), f(vae, np.random.default_rng(2)))
 
 
+def test_those_who_chase_each_other_have_little_momentum_and_the_critic_its_own_rate():
+    players = model_of().optimizer(lr=0.1, critic_lr=0.2)
+    assert [players[name].lr for name in PLAYERS] == [0.1, 0.1, 0.2]
+    assert [players[name].betas for name in PLAYERS] == [(0.9, 0.999), (0.5, 0.999), (0.5, 0.999)]
+
+
 def test_frozen_parameters_are_constants_until_the_end_whatever_happens(rng):
     model, x = model_of(), Tensor(rng.random((3, 12), np.float32), requires_grad=True)
     with pytest.raises(KeyError), frozen(model.critic):
@@ -170,6 +176,7 @@ def test_training_makes_reconstructions_more_alike():
 
 @pytest.mark.parametrize("options, message", [
     ({"gamma": -1}, "gamma must be a number >= 0, not -1"), ({"noise": np.nan}, "noise must be a number >= 0, not nan"),
+    ({"critic": 8}, "critic must be a tuple of widths"), ({"critic": (0,)}, "a width in critic"),
     ({"kl": "analytic"}, "a VAEGAN takes no kl"),
     ({"likelihood": "gaussian", "variance": "learned"}, "no learned variance: no loss depends on it")])
 def test_what_a_vae_gan_cannot_do_is_refused(options, message):

@@ -7,10 +7,13 @@ import pytest
 from scipy import special, stats
 
 from autograd import Tensor, no_grad, optim
+from autograd.conv import conv2d
+from autograd.pooling import upsample
 from minivae.data import Batches
 from minivae.train import evaluate, fit
 from minivae.vae import VQVAE, PixelCNN
 from minivae.vae.codebook import Codebook, nearest, perplexity
+from minivae.vae.convolutional import Doubling
 
 
 def model_of(seed=0, **options):
@@ -126,6 +129,12 @@ def test_a_code_that_nothing_uses_begins_anew_as_one_of_the_batch_and_the_others
     assert book.uses[3] == pytest.approx(book.uses[:3].mean(), rel=0.5)
 
 
+def test_codes_begin_anew_as_different_vectors_if_there_are_enough(rng):
+    book, z = Codebook(12, 2, rng=rng).astype(np.float64), rng.standard_normal((12, 2))
+    book.follow(z, np.zeros(12, int), rng)                         # 11 codes are nearest to nothing
+    assert len(np.unique(book.e.data[1:], axis=0)) == 11
+
+
 def test_the_first_step_puts_the_codebook_where_the_data_are():
     for learning in ("ema", "gradient"):
         model = model_of(codebook=learning, codes=20)
@@ -134,6 +143,35 @@ def test_the_first_step_puts_the_codebook_where_the_data_are():
 
 
 # The model
+
+@pytest.mark.equation("convolutional.doubling", "one convolution with sums of w's parts = conv(upsample(x), w)",
+                      bound=1e-10)
+@pytest.mark.parametrize("size, C, N", [((3, 4), 2, 5), ((1, 1), 1, 1)])
+def test_doubling_is_a_convolution_of_repeated_pixels_with_the_same_gradients(measure, rng, size, C, N):
+    layer, found = Doubling(C, N, rng=rng).astype(np.float64), []
+    x = Tensor(rng.standard_normal((2, *size, C)), requires_grad=True)
+    g = rng.standard_normal((2, 2 * size[0], 2 * size[1], N))
+    for f in (layer, lambda x: conv2d(upsample(x), layer.w, layer.b, padding=1)):
+        for v in (x, layer.w, layer.b):
+            v.grad = None
+        y = f(x)
+        (y * g).sum().backward()
+        found.append([y.data, x.grad, layer.w.grad, layer.b.grad])
+    for one, other in zip(*found):
+        measure(one - other)
+
+
+def test_between_convolutions_there_is_a_nonlinearity(rng):
+    model = VQVAE(64, 3, (5, 4), codes=6, activation="tanh", rng=rng).astype(np.float64)
+    x, z = rng.random((2, 64)), rng.standard_normal((2, 2, 2, 3))
+    one, two, last = (lambda v, layer=layer, s=s: conv2d(v, layer.w.data, layer.b.data, stride=s, padding=1)
+                      for layer, s in zip((*model.encoder.halve, model.encoder.last), (2, 2, 1)))
+    np.testing.assert_allclose(model.encode(x).z_e.data, last(np.tanh(two(np.tanh(one(x.reshape(2, 8, 8, 1)))))))
+    first, two, one = (lambda v, layer=layer: conv2d(v, layer.w.data, layer.b.data, padding=1)
+                       for layer in (model.decoder.first, *model.decoder.double))
+    again = one(upsample(np.tanh(two(upsample(np.tanh(first(z)))))))
+    np.testing.assert_allclose(model.decode(z).logits.data, again.reshape(2, 64), atol=1e-12)
+
 
 @pytest.mark.equation("vq.straight-through", "dL/dz_e = dL/dz_q", bound=1e-10)
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
@@ -264,6 +302,8 @@ def test_the_contract(rng):
     (lambda rng: train(model_of(codes=65), images(4)), "of 65 is larger than its first batch, of 64 vectors"),
     (lambda rng: model_of().use(PixelCNN(7, (4, 4), rng=rng)), r"prior of 7 codes on a grid \(4, 4\) is not one of 6"),
     (lambda rng: model_of().use(PixelCNN(6, (7, 7), rng=rng)), r"on a grid \(7, 7\) is not one of 6 on \(4, 4\)"),
+    (lambda rng: PixelCNN(3, 7, rng=rng), r"grid must be a height and a width, such as \(7, 7\), not 7"),
+    (lambda rng: PixelCNN(3, rng=1), "rng must be a numpy.random.Generator"),
     (lambda rng: PixelCNN(0, rng=rng), "codes must be"), (lambda rng: PixelCNN(3, (0, 2), rng=rng), "each of grid"),
     (lambda rng: PixelCNN(3, (2, 2), rng=rng).log_prob(np.zeros((2, 3, 3), int)), r"\(batch, 2, 2\), not \(2, 3, 3\)"),
     (lambda rng: PixelCNN(3, (2, 2), rng=rng).log_prob(np.full((1, 2, 2), 3)), "from 0 to 2, and these go from 3 to 3"),
@@ -304,6 +344,14 @@ def test_a_code_is_predicted_from_those_before_it_alone(measure, rng):
         seen[:, j] = np.abs(change).max(axis=1) > 0
     assert seen[np.tril_indices(20, -1)].mean() > 0.9 and seen[1, 0] and seen[5, 0] and seen[5, 1]
     assert [layer.mask.sum() for layer in (prior.first, *prior.layers)] == [12, 5, 5]
+
+
+def test_a_place_has_something_to_say_there_and_thereafter(rng):
+    prior, k = prior_of(rng, 3, (3, 3)), np.zeros((1, 3, 3), int)
+    before = prior.predict(k).logits.data
+    prior.place.assign(prior.place.data + np.eye(9)[4].reshape(3, 3, 1))                   # the middle
+    change = np.abs(prior.predict(k).logits.data - before).max(axis=-1).reshape(9)
+    assert (change[:4] == 0).all() and change[4] > 0.1 and change[5] > 0
 
 
 @pytest.mark.equation("pixelcnn.chain-rule", "draws of k come as often as p(k) says", bound=5, kind="S")
