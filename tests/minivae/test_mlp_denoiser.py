@@ -34,10 +34,23 @@ def test_it_is_differentiable_in_x(rng):
 @pytest.mark.parametrize("options, message", [
     ({"dim": 0}, "dim must be a positive"), ({"hidden": 8}, "hidden must be a tuple"),
     ({"hidden": (8, 0)}, "a width in hidden"), ({"num_classes": 0}, "num_classes"),
-    ({"activation": "swish"}, "activation must be one of"), ({"rng": 0}, "rng must be")], ids=str)
+    ({"time_dim": 7}, "time_dim must be even.*not 7"), ({"activation": "swish"}, "activation must be one of"), ({"rng": 0}, "rng must be")], ids=str)
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         MLPDenoiser(**{"dim": 2, "rng": rng, **options})
+
+
+@pytest.mark.parametrize("shape, t, y, message", [
+    ((2, 3), [1, 2], None, r"takes x \(B, 2\), not \(2, 3\)"), ((2,), [1, 2], None, r"not \(2,\)"),
+    ((2, 2), [1], None, r"t must be 2 whole numbers from 1 on.*shape \(1,\)"), ((2, 2), 1, None, r"shape \(\)"),
+    ((2, 2), [1, 0], None, r"whole numbers from 1 on, one for each x, not \[1 0\]"),
+    ((2, 2), [1.0, 2.0], None, r"not \[1. 2.\]"), ((2, 2), [[1], [2]], None, r"shape \(2, 1\)"),
+    ((2, 2), [1, 2], [0], "y must be 2 whole numbers"), ((2, 2), [1, 2], [0.0, 1.0], "y must be 2 whole numbers"),
+    ((2, 2), [1, 2], [0, 4], r"classes must be in \[0, 3\), or 3 for none, got 0 to 4"),
+    ((2, 2), [1, 2], [-1, 0], "got -1 to 0")], ids=str)
+def test_what_does_not_fit_is_refused(rng, shape, t, y, message):
+    with pytest.raises(ValueError, match=message):
+        MLPDenoiser(2, (4,), num_classes=3, rng=rng)(np.zeros(shape, np.float32), t, y)
 
 
 def test_classes_without_num_classes_are_refused(rng):

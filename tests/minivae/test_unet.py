@@ -141,7 +141,8 @@ def test_a_learned_variance_doubles_the_channels_and_float32_stays(rng):
     (dict(shape=(1, 30, 28)), "30 x 28 cannot be halved 2 times"), (dict(shape=(28, 28)), "a shape (C, H, W)"),
     (dict(shape=(0, 28, 28)), "must be a positive integer, not 0"), (dict(multipliers=()), "some multipliers"),
     (dict(multipliers=(1, 0)), "each multiplier must be a positive integer"),
-    (dict(channels=12), "multiple of groups = 8"),
+    (dict(channels=12), "multiple of groups = 8"), (dict(channels=9, groups=3), "channels must be even"),
+    (dict(shape=28), "a shape (C, H, W)"), (dict(multipliers=2), "some multipliers"),
     (dict(num_classes=0), "num_classes must be a positive integer"), (dict(groups=0), "groups must be"),
     (dict(rng=0), "rng must be")])
 def test_a_unet_that_cannot_be_is_one_clear_error(rng, options, message):
@@ -152,7 +153,10 @@ def test_a_unet_that_cannot_be_is_one_clear_error(rng, options, message):
 
 @pytest.mark.parametrize("args, message", [
     (((2, 1, 8, 12), T, None), "not (2, 1, 8, 12)"), (((2, 2, 8, 12), T[:1], None), "(1,)"),
-    (((2, 2, 8, 12), T, np.zeros(3, int)), "(3,)"), (((2, 2, 8, 12), T, np.array([0, 4])), "0 to 4")])
+    (((2, 2, 8, 12), T, np.zeros(3, int)), "(3,)"), (((2, 2, 8, 12), T, np.array([0, 4])), "0 to 4"),
+    (((2, 2, 8, 12), T, np.array([0.0, 1.0])), "y must be 2 whole numbers"),
+    (((2, 2, 8, 12), T + 0.5, None), "t must be 2 whole numbers from 1 on"),
+    (((2, 2, 8, 12), T - 1, None), "not [  0 499]")])
 def test_what_does_not_fit_is_one_clear_error(small, args, message):
     shape, t, y = args
     with pytest.raises(ValueError) as error:
