@@ -27,7 +27,7 @@ from ..train import Progress
 from .schedule import Schedule
 from .score import from_x0, to_x0
 
-ROWS = 512                                   # examples that are denoised at once
+ROWS, NUMBERS = 512, 2 ** 17                 # examples, and numbers in them, that are denoised at once: more leave the cache
 
 
 @no_grad()
@@ -43,8 +43,9 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
         raise ValueError(f"guidance = {guidance} is towards a class: give y")
     t, y = np.broadcast_to(t, len(xt)), model.labels(y, len(xt))
     y = model.labels(None, len(xt)) if guidance == 0 else y
-    parts = [_denoise(model, xt[i:i + ROWS], t[i:i + ROWS], y if y is None else y[i:i + ROWS], guidance)
-             for i in range(0, max(1, len(xt)), ROWS)]
+    rows = max(1, min(ROWS, NUMBERS // math.prod(model.shape)) // (1 if guidance in (0, 1) else 2))
+    parts = [_denoise(model, xt[i:i + rows], t[i:i + rows], y if y is None else y[i:i + rows], guidance)
+             for i in range(0, max(1, len(xt)), rows)]
     return tuple(np.concatenate(part) for part in zip(*parts))
 
 

@@ -1,4 +1,7 @@
 """The U-Net is the network of its equations, piece by piece, and as a whole the same as in PyTorch."""
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -183,16 +186,23 @@ def test_ddpm_trains_every_parameter_of_it_and_samples_with_guidance(rng):
     assert drawn.shape == (4, 1, 8, 8) and drawn.dtype == np.float32 and np.abs(drawn).max() <= 1
 
 
-def test_training_that_was_interrupted_ends_in_the_weights_of_training_that_was_not(tmp_path):
-    def run(epochs):
+def test_training_stopped_by_ctrl_c_amid_an_epoch_ends_in_the_weights_of_training_that_was_not(tmp_path):
+    class Stops(DDPM):
+        def on_step(self, t):
+            if t == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def run(kind=DDPM, **options):
         rng = np.random.default_rng(1)
         model = digits(rng)
+        model.__class__ = kind
         optimizer, average = optim.Adam(model.parameters(), 1e-3), optim.EMA(model.parameters(), 0.9)
         batches = Batches(rng.uniform(-1, 1, (24, 1, 8, 8)).astype(np.float32), 8, labels=np.arange(24) % 3)
-        stopped = dict(checkpoint=tmp_path / "run.npz", resume=True) if epochs else {}
-        fit(model, batches, epochs=epochs or 3, optimizer=optimizer, rng=rng, ema=average, **stopped)
+        fit(model, batches, epochs=3, optimizer=optimizer, rng=rng, ema=average, **options)
+        state = [*model.state().values(), *optimizer.state().values(), *average.state().values()]
         average.apply()
-        return model.state(), model.sample(2, rng)
-    run(1)
-    (resumed, drawn), (whole, expected) = run(3), run(None)
-    assert all(np.array_equal(resumed[name], whole[name]) for name in whole) and np.array_equal(drawn, expected)
+        return [*state, model.sample(2, rng)]
+    stopped = dict(checkpoint=tmp_path / "run.npz", resume=True)
+    with pytest.raises(KeyboardInterrupt, match="after step 5"):
+        run(Stops, **stopped)
+    assert all(np.array_equal(a, b) for a, b in zip(run(**stopped), run(), strict=True))
