@@ -14,6 +14,8 @@ from autograd.nn import MLP, Module, check_rng, time_embedding
 
 from ..checks import check_classes, check_count, check_times
 
+MANY = 2 ** 16                               # times, too many for a table
+
 
 @lru_cache(maxsize=8)
 def _times(n, dim):
@@ -47,8 +49,9 @@ class MLPDenoiser(Module):
         if np.shape(x)[1:] != self.shape:
             raise ValueError(f"this MLPDenoiser takes x (B, {self.shape[0]}), not {np.shape(x)}")
         t, y = check_times(t, len(x)), check_classes(y, len(x), self.num_classes)
-        last = int(t.max()) if t.size else 1
-        features = [x, _times(1 << last.bit_length(), self.time_dim)[t].astype(x.dtype, copy=False)]
+        last, dim = int(t.max()) if t.size else 1, self.time_dim
+        times = _times(1 << last.bit_length(), dim)[t] if last < MANY else time_embedding(t, dim)
+        features = [x, times.astype(x.dtype, copy=False)]
         if y is not None:
             features.append(np.eye(self.num_classes + 1, self.num_classes, dtype=x.dtype)[y])
         return self.net(ops.concatenate(features, axis=1))

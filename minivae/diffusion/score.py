@@ -67,10 +67,15 @@ class MixtureDenoiser(Module):
 
     def __init__(self, schedule: Schedule, means: np.ndarray, variances: np.ndarray, weights: np.ndarray | None = None,
                  predict: str = "eps"):
+        if not isinstance(schedule, Schedule):
+            raise ValueError(f"a MixtureDenoiser needs a Schedule, not {schedule!r}")
         self.schedule, self.predict = schedule, check_choice(predict, "predict", FORMS)
         self.means = finite(means, "means", (None, None)).astype(np.float64)
         self.num_classes, dim = K, _ = self.means.shape
-        self.shape, self.variances = (dim,), np.broadcast_to(variances, (K, dim)).astype(np.float64)
+        try:
+            self.shape, self.variances = (dim,), np.broadcast_to(variances, (K, dim)).astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"variances must be numbers that broadcast to {K, dim}, not {variances!r}") from None
         weights = np.ones(K) if weights is None else finite(weights, "weights", (K,))
         if not (self.variances >= 0).all() or not (weights > 0).all():
             raise ValueError(f"variances must be >= 0 and weights > 0, not {variances} and {weights}")

@@ -90,11 +90,10 @@ class UNet(Module):
         self.head = Conv2d(widths[0], C * (1 + self.learned_variance), rng=rng)
 
     def forward(self, x, t, y=None):
-        B, *shape = np.shape(x)
-        if tuple(shape) != self.shape or np.shape(t) != (B,) or y is not None and np.shape(y) != (B,):
-            raise ValueError(f"this UNet takes x {('B', *self.shape)} and t and y (B,), not {np.shape(x)}, "
-                             f"{np.shape(t)} and {np.shape(y)}")
-        tau = self.embed(check_times(t, B), y)
+        if np.shape(x)[1:] != self.shape or not np.shape(t) == np.shape(x)[:1] == np.shape(t if y is None else y):
+            raise ValueError(f"this UNet takes x (B, {', '.join(map(str, self.shape))}) and t and y (B,), not "
+                             f"{np.shape(x)}, {np.shape(t)} and {np.shape(y)}")
+        tau = self.embed(check_times(t, len(x)), y)
         x, skips = self.stem(np.transpose(x, (0, 2, 3, 1))), []
         for block, halve in zip(self.down, self.halve):
             x = block(x, tau)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from autograd import Tensor
-from minivae.diffusion import MLPDenoiser
+from minivae.diffusion import MLPDenoiser, mlp
 
 
 def test_it_returns_the_shape_of_x_or_twice_the_width(rng):
@@ -23,6 +23,14 @@ def test_it_sees_time_and_class_and_takes_none_for_no_class(rng):
     rows = at([7, 7, 7, 7], np.array([0, 1, 2, 3]))
     assert min(np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i]) > 1e-4
     np.testing.assert_allclose(rows[3], at([7], None)[0], rtol=1e-5)
+
+
+def test_times_beyond_its_table_are_seen_as_well(rng, monkeypatch):
+    f, x, t = MLPDenoiser(2, (8,), rng=rng), np.ones((4, 2), np.float32), np.array([1, 7, 900, 1000])
+    from_table = f(x, t).data
+    monkeypatch.setattr(mlp, "MANY", 1000)
+    np.testing.assert_array_equal(f(x, t).data, from_table)
+    assert np.isfinite(f(x, t * 10 ** 9).data).all()
 
 
 def test_it_is_differentiable_in_x(rng):

@@ -132,7 +132,14 @@ def test_a_form_that_is_none_is_refused():
     (np.zeros(3), 1, None, r"means must have shape"), (np.full((2, 1), np.nan), 1, None, "means must be finite"),
     (np.zeros((2, 1)), -1, None, "variances must be >= 0"), (np.zeros((2, 1)), np.nan, None, "variances must be >= 0"),
     (np.zeros((2, 1)), 1, np.array([1.0, 0.0]), "weights > 0"),
+    (np.zeros((2, 2)), np.ones(3), None, r"variances must be numbers that broadcast to \(2, 2\), not array"),
+    (np.zeros((2, 2)), "a", None, "variances must be numbers"),
     (np.zeros((2, 1)), 1, np.ones(3), "weights must have shape")])
 def test_a_mixture_that_is_none_is_refused(means, variances, weights, message):
     with pytest.raises(ValueError, match=message):
         MixtureDenoiser(S, means, variances, weights)
+
+
+def test_a_mixture_under_no_schedule_is_refused():
+    with pytest.raises(ValueError, match="needs a Schedule, not 10"):
+        MixtureDenoiser(10, np.zeros((1, 2)), 1.0)

@@ -159,7 +159,7 @@ def test_a_unet_that_cannot_be_is_one_clear_error(rng, options, message):
     (((2, 2, 8, 12), T, np.zeros(3, int)), "(3,)"), (((2, 2, 8, 12), T, np.array([0, 4])), "0 to 4"),
     (((2, 2, 8, 12), T, np.array([0.0, 1.0])), "y must be 2 whole numbers"),
     (((2, 2, 8, 12), T + 0.5, None), "t must be 2 whole numbers from 1 on"),
-    (((2, 2, 8, 12), T - 1, None), "not [  0 499]")])
+    (((2, 2, 8, 12), T - 1, None), "not [  0 499]"), (((), T, None), "not (), (2,)")])
 def test_what_does_not_fit_is_one_clear_error(small, args, message):
     shape, t, y = args
     with pytest.raises(ValueError) as error:
