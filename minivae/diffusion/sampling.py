@@ -70,14 +70,14 @@ def _denoise(model, xt, t, y, guidance):
 
 @no_grad()
 def sample(model, n: int, rng: np.random.Generator, y=None, guidance: float = 1.0, steps: int | None = None,
-           eta: float = 1.0, noise: bool = False, on_step: Callable | None = None) -> np.ndarray:
+           eta: float = 1.0, on_step: Callable | None = None, noise: bool = False) -> np.ndarray:
     """n draws from the model, (n, *shape), of the classes y (n,), or of any.
 
     guidance   weight of the class: 1 as it is, 0 not at all; more gives more typical and less varied draws
     steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, T at most, with its own
     eta        of DDIM: 0 makes x_0 a function of x_T
-    noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
     on_step    called before each step with t, x_t and the x̂_0 that the denoiser sees in it
+    noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
     """
     check_rng(rng)
     s, n, eta = model.schedule, check_count(n, "n"), check_weight(eta, "eta")
