@@ -288,6 +288,14 @@ def test_a_checkpoint_of_another_schedule_prediction_or_variance_is_refused_and_
     assert all(np.array_equal(a, b) for a, b in zip(everything(same), everything(first)))
 
 
+def test_a_model_converted_to_float64_takes_the_state_of_one_that_was_built_so():
+    make = lambda: MLPDenoiser(2, (4,), rng=np.random.default_rng(0))
+    built, converted = DDPM(make().astype(np.float64), S), DDPM(make(), S).astype(np.float64)
+    assert not np.array_equal(built.logvar, converted.logvar)
+    converted.load_state(built.state())
+    assert np.array_equal(built.logvar, converted.logvar)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"predict": "score"}, "predict must be one of 'eps', 'x0', 'v', not 'score'"),
     ({"loss": "mse"}, "loss must be one of"),
