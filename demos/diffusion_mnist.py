@@ -24,7 +24,7 @@ if args.quick:
     EPOCHS, SIZE, STEPS, DRAWN, bounds = 1, dict(channels=8, multipliers=(1, 2)), 10, 100, (0.11, 1e4)
     images, labels = images[:3000], labels[:3000]
 
-# %% Ten minutes of training: as a rule, a digit at a random time, and its noise to be found
+# %% Training, most of the ten minutes: as a rule, a digit at a random time, and its noise to be found
 model = DDPM(UNet((1, 28, 28), num_classes=10, rng=rng, **SIZE), Schedule.cosine(1000))
 print(f"{model.describe()}: {sum(p.size for p in model.parameters()):,} parameters")
 batches = Batches(images, 64, labels=labels)

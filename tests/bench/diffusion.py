@@ -136,10 +136,10 @@ def toys(rounds, medians, epochs=150, n=5000):
     return rows
 
 
-def digits(rounds, medians, epochs=8, n=1000, checkpoint=None):
+def digits(rounds, medians, epochs=5, n=1000, checkpoint=None):
     """The demo's guided digits: are they what was asked for, and how far from the test digits, beside VAE and CVAE?
 
-    With the path of a checkpoint the training is kept there, and goes on from it.
+    With the path of a checkpoint, such as the demo's run.npz, the training is kept there, and goes on from it.
     """
     train, wanted, rng = mnist("train"), np.arange(n) % 10, np.random.default_rng(0)
     x = train.images[:, None] / np.float32(127.5) - 1
