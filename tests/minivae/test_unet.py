@@ -8,6 +8,7 @@ import pytest
 from autograd import Tensor, no_grad, ops, optim
 from autograd.nn import time_embedding
 from autograd.pooling import upsample
+from minivae.checkpoint import load
 from minivae.data import Batches
 from minivae.diffusion import DDPM, Schedule, UNet
 from minivae.diffusion.unet import Attention, Block
@@ -205,4 +206,5 @@ def test_training_stopped_by_ctrl_c_amid_an_epoch_ends_in_the_weights_of_trainin
     stopped = dict(checkpoint=tmp_path / "run.npz", resume=True)
     with pytest.raises(KeyboardInterrupt, match="after step 5"):
         run(Stops, **stopped)
+    assert load(tmp_path / "run.npz").header["position"]["t"] == 5
     assert all(np.array_equal(a, b) for a, b in zip(run(**stopped), run(), strict=True))
