@@ -30,11 +30,18 @@ def conv2d(x, w, b=None, *, stride: int = 1, padding: int = 0):
     if np.ndim(x) != 4 or np.ndim(w) != 4 or x.shape[3] != w.shape[2] or b is not None and b.shape != w.shape[3:]:
         raise ValueError("conv2d takes x (B, H, W, C_in), w (kh, kw, C_in, C_out) and b (C_out,) or None, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
-    if not (isinstance(stride, int) and isinstance(padding, int) and stride >= 1 and padding >= 0):
-        raise ValueError(f"conv2d takes integers stride >= 1 and padding >= 0, not {stride!r} and {padding!r}")
+    stride, padding = check_step(stride, padding)
     if min(x.shape[1] - w.shape[0], x.shape[2] - w.shape[1]) + 2 * padding < 0 or 0 in w.shape:
         raise ValueError(f"a kernel of shape {w.shape} does not fit images of {x.shape[1:3]} with padding {padding}")
     return _conv2d(x, w, b, stride=stride, padding=padding)
+
+
+def check_step(stride, padding):
+    """Both as ints, NumPy's too, or a ValueError."""
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= least
+               for n, least in ((stride, 1), (padding, 0))):
+        raise ValueError(f"conv2d takes integers stride >= 1 and padding >= 0, not {stride!r} and {padding!r}")
+    return int(stride), int(padding)
 
 
 def _arrays(*arrays):

@@ -117,7 +117,9 @@ def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
     each x[b] by itself.
     """
     C = x.shape[-1] if x.ndim > 1 else 0
-    if not isinstance(groups, int) or groups < 1 or not C or C % groups:
+    if not eps > 0:
+        raise ValueError(f"group_norm needs eps > 0, or what is constant is divided by 0, not {eps!r}")
+    if not isinstance(groups, (int, np.integer)) or groups < 1 or not C or C % groups:
         raise ValueError(f"group_norm takes x (B, ..., C) with C a multiple of groups, not {x.shape} and {groups!r}")
     if gain.shape != (C,) or shift.shape != (C,):
         raise ValueError(f"group_norm of {C} channels takes gain and shift ({C},), not {gain.shape} and {shift.shape}")

@@ -13,7 +13,7 @@ The initialisations are those of PyTorch's layers, for sizes that their users kn
 import numpy as np
 
 from . import fused, ops
-from .conv import conv2d
+from .conv import check_step, conv2d
 from .fused import ACTIVATIONS
 from .module import Module, Parameter, check_state
 
@@ -24,7 +24,7 @@ class Linear(Module):
     def __init__(self, n_in: int, n_out: int, activation: str | None = None, *, bias: bool = True,
                  rng: np.random.Generator):
         check_rng(rng)
-        if min(n_in, n_out) < 1:
+        if not _whole(n_in, n_out):
             raise ValueError(f"Linear needs at least one input and one output, not {n_in} and {n_out}")
         check_activation(activation)
         bound = n_in ** -0.5
@@ -68,6 +68,9 @@ class Embedding(Module):
     """A table of n vectors of length dim, looked up by integers: (...) to (..., dim). N(0, 1) at the start."""
 
     def __init__(self, n: int, dim: int, *, rng: np.random.Generator):
+        check_rng(rng)
+        if not _whole(n, dim):
+            raise ValueError(f"Embedding needs at least one vector and one number in it, not {n} and {dim}")
         self.w = Parameter(rng.standard_normal((n, dim)))
 
     def forward(self, index):
@@ -91,9 +94,9 @@ class Conv2d(Module):
     def __init__(self, c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, padding: int | None = None,
                  bias: bool = True, rng: np.random.Generator):
         check_rng(rng)
-        if min(c_in, c_out, kernel) < 1:
+        if not _whole(c_in, c_out, kernel):
             raise ValueError(f"Conv2d needs channels and a kernel of at least 1, not {c_in}, {c_out} and {kernel}")
-        self.stride, self.padding = stride, kernel // 2 if padding is None else padding
+        self.stride, self.padding = check_step(stride, kernel // 2 if padding is None else padding)
         bound = (kernel * kernel * c_in) ** -0.5
         self.w = Parameter(rng.uniform(-bound, bound, (kernel, kernel, c_in, c_out)))      # (3)
         self.b = Parameter(rng.uniform(-bound, bound, c_out)) if bias else None
@@ -110,7 +113,7 @@ class GroupNorm(Module):
     """Each image's groups of channels to mean 0 and variance 1; gain and shift, and SiLU if `silu`: x (B, ..., C)."""
 
     def __init__(self, groups: int, channels: int, silu: bool = False):
-        if min(groups, channels) < 1 or channels % groups:
+        if not _whole(groups, channels) or channels % groups:
             raise ValueError(f"GroupNorm needs channels that are a multiple of groups, not {channels} and {groups}")
         self.groups, self.silu = groups, silu
         self.gain, self.shift = Parameter(np.ones(channels)), Parameter(np.zeros(channels))
@@ -129,7 +132,7 @@ class SelfAttention(Module):
     """
 
     def __init__(self, channels: int, heads: int = 1, *, rng: np.random.Generator):
-        if min(channels, heads) < 1 or channels % heads:
+        if not _whole(channels, heads) or channels % heads:
             raise ValueError(f"SelfAttention needs channels that are a multiple of heads, not {channels} and {heads}")
         self.heads = heads
         self.qkv, self.out = Linear(channels, 3 * channels, rng=rng), Linear(channels, channels, rng=rng)
@@ -172,10 +175,15 @@ def time_embedding(t, dim: int, period: float = 10_000, dtype=np.float32) -> np.
 
     ωᵢ = period^(−2 (i − 1) / dim): nearby times are told apart by the first, distant ones by the last.
     """
-    if np.ndim(t) != 1 or not isinstance(dim, int) or dim < 2 or dim % 2:
+    if np.ndim(t) != 1 or not _whole(dim) or dim % 2:
         raise ValueError(f"time_embedding takes t (B,) and an even dim >= 2, not t {np.shape(t)} and {dim!r}")
     angle = np.asarray(t, np.float64)[:, None] * period ** (-np.arange(0, dim, 2) / dim)
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(dtype)            # (5)
+
+
+def _whole(*sizes):
+    """Whether each is a whole number, Python's or NumPy's, and at least 1."""
+    return all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in sizes)
 
 
 def check_rng(rng):

@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
             return 2
         sys.argv = [f"{name}.py", *argv[1:]]
         runpy.run_module(f"demos.{name}", run_name="__main__")
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stop if stop.args else "stopped", file=sys.stderr)
         return 130
     return 0
 

@@ -78,5 +78,9 @@ def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, rng: np
     except (KeyError, TypeError, ValueError) as error:
         rng.bit_generator.state = state
         raise ValueError(f"the checkpoint's random state is not that of a {state['bit_generator']}: {error}") from None
-    for name, part in parts.items():
-        part.load_state(checkpoint.part(name))                                             # (1)
+    try:
+        for name, part in parts.items():
+            part.load_state(checkpoint.part(name))                                         # (1)
+    except ValueError:                       # a model, which is the first, can refuse what has its shapes
+        rng.bit_generator.state = state
+        raise

@@ -51,6 +51,33 @@ def positive(value, name: str, below: float = math.inf) -> float:
     return float(value)
 
 
+def check_times(t, n: int) -> np.ndarray:
+    """`t` as n whole numbers from 1 on: the times of n examples."""
+    t = np.asarray(t)
+    if t.shape != (n,) or t.dtype.kind not in "iu" or n and t.min() < 1:
+        raise ValueError(f"t must be {n} whole numbers from 1 on, one for each x, not "
+                         f"{t if t.size < 10 else t.dtype} of shape {t.shape}")
+    return t
+
+
+def check_classes(y, n: int, classes: int | None, hidden: bool = True) -> np.ndarray | None:
+    """`y` as n whole numbers in [0, classes), and, if `hidden`, `classes` itself, "no class", which None stands for.
+
+    None for a denoiser without classes, which is one of `classes` = None.
+    """
+    if y is None:
+        return None if classes is None else np.full(n, classes)
+    if classes is None:
+        raise ValueError("this denoiser has no classes: build it with num_classes, or leave y out")
+    y = np.asarray(y)
+    if y.shape != (n,) or y.dtype.kind not in "iu":
+        raise ValueError(f"y must be {n} whole numbers, one for each x, not {y.dtype} of shape {y.shape}")
+    if y.size and not 0 <= y.min() <= y.max() < classes + hidden:
+        raise ValueError(f"classes must be in [0, {classes}){f', or {classes} for none' * hidden}, "
+                         f"got {y.min()} to {y.max()}")
+    return y
+
+
 def finite(value, name: str, shape: tuple) -> np.ndarray:
     """`value` as an array of floats, finite and of that shape, in which None is any length."""
     array = np.asarray(value)

@@ -10,6 +10,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from scipy.special import ndtri
 
 from .files import atomic
@@ -376,6 +377,10 @@ def quality_by_steps(curves: dict[str, dict[int, float]], floor: float, name: st
     for label, curve in curves.items():
         ax.plot(list(curve), list(curve.values()), ".-", label=label)
     ax.axhline(floor, color="0.6", ls="--", label="data and other data")
+    for axis in (ax.xaxis, ax.yaxis):                              # 5, 10, 20, not 5 x 10^0
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     ax.legend(frameon=False)
     return figure
 

@@ -13,19 +13,22 @@ Ho et al., arXiv:2006.11239, for (1), (2) and (4); Nichol and Dhariwal, arXiv:21
 Hang et al., arXiv:2303.09556, for (3).
 """
 import math
+import warnings
 
 import numpy as np
 
 from autograd import Tensor, ops
-from autograd.nn import Module, check_rng
+from autograd.nn import Module, check_rng, check_state
 from autograd.tensor import plain
 
-from ..checks import check_choice, check_number, check_weight, finite, positive
+from ..checks import check_choice, check_classes, check_number, check_weight, finite, positive
 from ..train import Model
 from .sampling import denoise, sample
 from .schedule import Schedule
-from .score import from_x0, to_x0
+from .score import FORMS, from_x0, to_x0
 from .vlb import end_term, step_terms, vlb
+
+GREY = "scale grey levels to x / 127.5 - 1"
 
 
 class DDPM(Model):
@@ -54,6 +57,8 @@ class DDPM(Model):
         self.predict = check_choice(predict, "predict", ("eps", "x0", "v"))
         if getattr(denoiser, "predict", predict) != predict:
             raise ValueError(f"this denoiser predicts {denoiser.predict!r}, not {predict!r}")
+        if not np.array_equal(getattr(denoiser, "schedule", schedule).beta, schedule.beta):
+            raise ValueError(f"this denoiser is for {denoiser.schedule}, not {schedule}")
         self.objective = check_choice(loss, "loss", ("simple", "vlb", "hybrid"))
         if isinstance(variance, str):
             check_choice(variance, "variance", ("beta", "beta_tilde", "learned"))
@@ -63,7 +68,11 @@ class DDPM(Model):
         else:
             logvar = np.log(variance)
         self.learned = isinstance(variance, str) and variance == "learned"
+        if getattr(denoiser, "learned_variance", self.learned) != self.learned:
+            raise ValueError(f"the denoiser's learned_variance is {denoiser.learned_variance}, "
+                             f"and this DDPM's variance {'learned' if self.learned else 'fixed'}")
         self.logvar = logvar.astype(next((p.dtype for p in denoiser.parameters()), np.float64))
+        self.beta, self.form = schedule.beta, np.array(FORMS.index(predict))       # for load_state: what weights mean
         if loss == {True: "simple", False: "hybrid"}[self.learned]:
             raise ValueError(f"the loss {loss!r} does not go with variance {variance!r}: hybrid and vlb are what a "
                              f"learned variance can be learned by, and hybrid is for nothing else")
@@ -129,35 +138,36 @@ class DDPM(Model):
         """∇ ln q(x_t), (B, ...), as the model has learned it."""
         return from_x0(self.schedule, self.denoise(xt, t, y, guidance)[0], xt, t, "score")
 
+    def load_state(self, state):
+        """As any Module's, but a ValueError, too, for the state of another schedule, prediction or variance."""
+        mine = self.state()
+        check_state(mine, state, "this DDPM")
+        for name, what in ("beta", "schedule"), ("form", "prediction"), ("logvar", "variance"):
+            if not np.allclose(state[name], mine[name], 1e-5, 0):  # one of them may have been rounded to float32
+                raise ValueError(f"this is not the state of this {self.describe()}: it is of another {what}")
+        super().load_state(state)
+
     def check(self, x, y=None):
         """x as (B, *shape) and y, or a ValueError that says what is wrong with them."""
         if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
             raise ValueError(f"x must be an array of {self.dtype}, as the denoiser is, "
-                             f"not {getattr(x, 'dtype', type(x).__name__)}")
+                             f"not {getattr(x, 'dtype', type(x).__name__)}{': ' * self.images}{GREY * self.images}")
         if x.shape[1:] == (math.prod(self.shape),):
             x = x.reshape(len(x), *self.shape)
         if x.shape[1:] != self.shape or not len(x):
             raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
         low, high, bound = x.min(), x.max(), self.clip
-        if not (-bound - 1e-5 <= low <= high <= bound + 1e-5 and math.isfinite(high - low)):       # 1e-5: for the rounding of float32
-            how = "grey levels to x / 127.5 - 1" if self.images else "data to a variance of about 1, as the noise has"
-            raise ValueError(f"x must be finite and in [-{bound:g}, {bound:g}], and goes from {low} to {high}: "
-                             f"scale {how}")
+        if not (-bound - 1e-5 <= low <= high <= bound + 1e-5 and math.isfinite(high - low)):       # 1e-5: rounding
+            how = GREY if self.images else "scale data to a variance of about 1, as the noise has"
+            raise ValueError(f"x must be finite and in [-{bound:g}, {bound:g}], and goes from {low} to {high}: {how}")
+        if self.images and 0 <= low < high:
+            warnings.warn(f"no pixel of these {len(x)} images is darker than the middle of [-1, 1]: {GREY}, "
+                          "or x in [0, 1] to 2 x - 1", stacklevel=3)
         return x, self.labels(y, len(x))
 
     def labels(self, y, n: int):
         """y (n,), or, if it is None, n times "no class"; None for a denoiser without classes."""
-        K = self.num_classes
-        if y is None:
-            return None if K is None else np.full(n, K)
-        if K is None:
-            raise ValueError("this denoiser has no classes: build it with num_classes, or leave y out")
-        y = np.asarray(y)
-        if y.shape != (n,) or y.dtype.kind not in "iu":
-            raise ValueError(f"y must be {n} whole numbers, one for each x, not {y.dtype} of shape {y.shape}")
-        if y.size and not 0 <= y.min() <= y.max() < K:
-            raise ValueError(f"classes must be in [0, {K}), got {y.min()} to {y.max()}")
-        return y
+        return check_classes(y, n, self.num_classes, hidden=False)
 
     def describe(self):
         return f"DDPM({self.schedule}, {self.predict}, {self.objective})"

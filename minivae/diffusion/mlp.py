@@ -12,7 +12,9 @@ import numpy as np
 from autograd import ops
 from autograd.nn import MLP, Module, check_rng, time_embedding
 
-from ..checks import check_count
+from ..checks import check_classes, check_count, check_times
+
+MANY = 2 ** 16                               # times, too many for a table
 
 
 @lru_cache(maxsize=8)
@@ -37,19 +39,21 @@ class MLPDenoiser(Module):
             raise ValueError(f"hidden must be a tuple of widths, not {hidden!r}")
         self.shape, self.num_classes = (check_count(dim, "dim"),), num_classes
         self.time_dim, self.learned_variance = check_count(time_dim, "time_dim", least=2), learned_variance
+        if time_dim % 2:
+            raise ValueError(f"time_dim must be even, a sine and a cosine for each frequency, not {time_dim}")
         widths = [check_count(n, "a width in hidden") for n in hidden]
         classes = 0 if num_classes is None else check_count(num_classes, "num_classes")
         self.net = MLP(dim + time_dim + classes, *widths, (1 + learned_variance) * dim, activation=activation, rng=rng)
 
     def forward(self, x, t, y=None):
-        if np.min(t, initial=0) < 0 or y is not None and np.min(y, initial=0) < 0:
-            raise ValueError(f"times and classes are not negative: {np.min(t)}" + ("" if y is None else f", {np.min(y)}"))
-        features = [x, _times(1 << int(np.max(t)).bit_length(), self.time_dim)[t].astype(x.dtype, copy=False)]
-        if self.num_classes:
-            K = self.num_classes
-            features.append(np.eye(K + 1, K, dtype=x.dtype)[np.full(len(x), K) if y is None else y])
-        elif y is not None:
-            raise ValueError("this MLPDenoiser has no classes: build it with num_classes to give it y")
+        if np.shape(x)[1:] != self.shape:
+            raise ValueError(f"this MLPDenoiser takes x (B, {self.shape[0]}), not {np.shape(x)}")
+        t, y = check_times(t, len(x)), check_classes(y, len(x), self.num_classes)
+        last, dim = int(t.max()) if t.size else 1, self.time_dim
+        times = _times(1 << last.bit_length(), dim)[t] if last < MANY else time_embedding(t, dim)
+        features = [x, times.astype(x.dtype, copy=False)]
+        if y is not None:
+            features.append(np.eye(self.num_classes + 1, self.num_classes, dtype=x.dtype)[y])
         return self.net(ops.concatenate(features, axis=1))
 
     def describe(self):

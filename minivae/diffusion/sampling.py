@@ -27,7 +27,7 @@ from ..train import Progress
 from .schedule import Schedule
 from .score import from_x0, to_x0
 
-ROWS = 512                                   # examples that are denoised at once
+ROWS, NUMBERS = 512, 2 ** 17                 # examples, and numbers in them, that are denoised at once: more leave the cache
 
 
 @no_grad()
@@ -41,10 +41,16 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
         raise ValueError(f"guidance must be a finite number, not {guidance}")
     if y is None and guidance not in (0, 1):
         raise ValueError(f"guidance = {guidance} is towards a class: give y")
+    if not isinstance(xt, np.ndarray) or xt.dtype != model.dtype or xt.shape[1:] != model.shape:
+        raise ValueError(f"x_t must be an array of {model.dtype} of shape (B, {', '.join(map(str, model.shape))}), not "
+                         f"{getattr(xt, 'dtype', type(xt).__name__)} of shape {np.shape(xt)}")
+    if np.shape(t) not in ((), xt.shape[:1]):
+        raise ValueError(f"t must be one for all or for each of {len(xt)} rows, not of shape {np.shape(t)}")
     t, y = np.broadcast_to(t, len(xt)), model.labels(y, len(xt))
     y = model.labels(None, len(xt)) if guidance == 0 else y
-    parts = [_denoise(model, xt[i:i + ROWS], t[i:i + ROWS], y if y is None else y[i:i + ROWS], guidance)
-             for i in range(0, max(1, len(xt)), ROWS)]
+    rows = max(1, min(ROWS, NUMBERS // math.prod(model.shape)) // (1 if guidance in (0, 1) else 2))
+    parts = [_denoise(model, xt[i:i + rows], t[i:i + rows], y if y is None else y[i:i + rows], guidance)
+             for i in range(0, max(1, len(xt)), rows)]
     return tuple(np.concatenate(part) for part in zip(*parts))
 
 
@@ -64,14 +70,14 @@ def _denoise(model, xt, t, y, guidance):
 
 @no_grad()
 def sample(model, n: int, rng: np.random.Generator, y=None, guidance: float = 1.0, steps: int | None = None,
-           eta: float = 1.0, noise: bool = False, on_step: Callable | None = None) -> np.ndarray:
+           eta: float = 1.0, on_step: Callable | None = None, noise: bool = False) -> np.ndarray:
     """n draws from the model, (n, *shape), of the classes y (n,), or of any.
 
     guidance   weight of the class: 1 as it is, 0 not at all; more gives more typical and less varied draws
     steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, T at most, with its own
     eta        of DDIM: 0 makes x_0 a function of x_T
-    noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
     on_step    called before each step with t, x_t and the x̂_0 that the denoiser sees in it
+    noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
     """
     check_rng(rng)
     s, n, eta = model.schedule, check_count(n, "n"), check_weight(eta, "eta")

@@ -35,6 +35,8 @@ class Schedule:
     """
 
     def __init__(self, beta: np.ndarray):
+        if np.asarray(beta).dtype.kind not in "iuf":
+            raise ValueError(f"beta must be an array (T,) of real numbers in (0, 1), not {beta!r}")
         self.beta = beta = np.array(beta, np.float64)
         if beta.ndim != 1 or not beta.size or not ((beta > 0) & (beta < 1)).all():
             raise ValueError(f"beta must be an array (T,), T >= 1, of numbers in (0, 1), not {beta}")

@@ -16,15 +16,22 @@ import numpy as np
 from autograd import ops
 from autograd.nn import Module
 
-from ..checks import check_choice, finite
+from ..checks import check_choice, check_classes, finite
 from .schedule import Schedule
 
 FORMS = ("eps", "x0", "v", "score")
 
 
+def _coefficients(schedule, value, xt, t):
+    """√ᾱ and √(1 − ᾱ) at t, to multiply xt and `value`, which must be of one shape."""
+    if np.shape(value) != np.shape(xt):
+        raise ValueError(f"what is converted must have the shape of xt, {np.shape(xt)}, not {np.shape(value)}")
+    return schedule.at(t, xt, schedule.signal, schedule.noise)
+
+
 def to_x0(schedule: Schedule, value, xt, t, form: str):
     """x_0 (B, ...), from a `value` that is of the form "eps", "x0", "v" or "score", for x_t (B, ...)."""
-    signal, noise = schedule.at(t, xt, schedule.signal, schedule.noise)
+    signal, noise = _coefficients(schedule, value, xt, t)
     match check_choice(form, "form", FORMS):
         case "eps":
             return (xt - noise * value) / signal                                           # (1)
@@ -38,7 +45,7 @@ def to_x0(schedule: Schedule, value, xt, t, form: str):
 
 def from_x0(schedule: Schedule, x0, xt, t, form: str):
     """The inverse of `to_x0`: what x_0 means for x_t (B, ...), in that form."""
-    signal, noise = schedule.at(t, xt, schedule.signal, schedule.noise)
+    signal, noise = _coefficients(schedule, x0, xt, t)
     match check_choice(form, "form", FORMS):
         case "eps":
             return (xt - signal * x0) / noise                                              # (1)
@@ -60,10 +67,15 @@ class MixtureDenoiser(Module):
 
     def __init__(self, schedule: Schedule, means: np.ndarray, variances: np.ndarray, weights: np.ndarray | None = None,
                  predict: str = "eps"):
+        if not isinstance(schedule, Schedule):
+            raise ValueError(f"a MixtureDenoiser needs a Schedule, not {schedule!r}")
         self.schedule, self.predict = schedule, check_choice(predict, "predict", FORMS)
         self.means = finite(means, "means", (None, None)).astype(np.float64)
         self.num_classes, dim = K, _ = self.means.shape
-        self.shape, self.variances = (dim,), np.broadcast_to(variances, (K, dim)).astype(np.float64)
+        try:
+            self.shape, self.variances = (dim,), np.broadcast_to(variances, (K, dim)).astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"variances must be numbers that broadcast to {K, dim}, not {variances!r}") from None
         weights = np.ones(K) if weights is None else finite(weights, "weights", (K,))
         if not (self.variances >= 0).all() or not (weights > 0).all():
             raise ValueError(f"variances must be >= 0 and weights > 0, not {variances} and {weights}")
@@ -73,9 +85,11 @@ class MixtureDenoiser(Module):
 
     def forward(self, x, t, y=None):
         """What is predicted, (B, D), for x (B, D), t and y (B,)."""
+        if np.shape(x)[1:] != self.shape:
+            raise ValueError(f"this MixtureDenoiser takes x (B, {self.shape[0]}), not {np.shape(x)}")
+        y = check_classes(y, len(x), self.num_classes)
         signal, noise = self.schedule.at(t, x[:, None], self.schedule.signal, self.schedule.noise)
         w, away = signal ** 2 * self.variances + noise ** 2, x[:, None] - signal * self.means           # (B, K, D)
-        log_p = self.log_prior[np.full(len(x), self.num_classes) if y is None else y]
-        p = ops.softmax(log_p - 0.5 * ops.sum(away ** 2 / w + np.log(w), axis=2))          # p(k | x_t), (B, K)
+        p = ops.softmax(self.log_prior[y] - 0.5 * ops.sum(away ** 2 / w + np.log(w), axis=2))          # p(k | x_t), (B, K)
         x0 = ops.sum(ops.expand_dims(p, 2) * (self.means + signal * self.variances / w * away), axis=1)         # (5)
         return from_x0(self.schedule, x0, x, t, self.predict)

@@ -18,7 +18,7 @@ from autograd import ops
 from autograd.nn import Conv2d, Embedding, GroupNorm, Linear, Module, SelfAttention, check_rng, time_embedding
 from autograd.pooling import upsample
 
-from ..checks import check_count
+from ..checks import check_classes, check_count, check_times
 
 
 class Block(Module):
@@ -49,7 +49,7 @@ class UNet(Module):
     """A denoiser of images: `unet(x, t, y)` takes (B, C, H, W), times in 1..T and classes, and returns (B, C, H, W).
 
     shape             (C, H, W) of an image; H and W can be halved once for each multiplier but the last
-    channels          those of the first level; level i has `channels` times `multipliers[i]`
+    channels          those of the first level, even; level i has `channels` times `multipliers[i]`
     num_classes       classes y in 0..num_classes - 1; num_classes itself, or y None, stands for "no class"
     learned_variance  return twice the channels: (B, 2 C, H, W), the second half for the variance
     groups            of every group norm; must divide every level's channels
@@ -61,7 +61,7 @@ class UNet(Module):
                  num_classes: int | None = None, learned_variance: bool = False, groups: int = 8, *,
                  rng: np.random.Generator):
         check_rng(rng)
-        if len(shape) != 3 or not multipliers:
+        if not all(isinstance(v, (tuple, list)) for v in (shape, multipliers)) or len(shape) != 3 or not multipliers:
             raise ValueError(f"a UNet needs a shape (C, H, W) and some multipliers, not {shape} and {multipliers}")
         C, H, W = (check_count(n, "each of (C, H, W)") for n in shape)
         widths = [check_count(channels, "channels") * check_count(m, "each multiplier") for m in multipliers]
@@ -71,7 +71,10 @@ class UNet(Module):
                              f"height and width must be multiples of {least}")
         if any(c % check_count(groups, "groups") for c in [channels, *widths]):
             raise ValueError(f"the channels of each level must be a multiple of groups = {groups}, not {widths}")
+        if channels % 2:
+            raise ValueError(f"channels must be even, for as many sines and cosines of t, not {channels}")
         self.shape, self.channels, self.num_classes = (C, H, W), channels, num_classes
+        self.learned_variance = bool(learned_variance)
         d = 4 * channels
         block = lambda c_in, c_out: Block(c_in, c_out, d, groups, rng=rng)
         self.time = [Linear(channels, d, "silu", rng=rng), Linear(d, d, rng=rng)]
@@ -84,14 +87,13 @@ class UNet(Module):
         self.middle = [block([channels, *upper][-1], lowest), Attention(lowest, groups, rng=rng), block(lowest, lowest)]
         self.up = [block(c_in + c, c) for c_in, c in zip(widths[:0:-1], upper[::-1])]
         self.norm = GroupNorm(groups, widths[0], silu=True)
-        self.head = Conv2d(widths[0], C * (1 + learned_variance), rng=rng)
+        self.head = Conv2d(widths[0], C * (1 + self.learned_variance), rng=rng)
 
     def forward(self, x, t, y=None):
-        B, *shape = np.shape(x)
-        if tuple(shape) != self.shape or np.shape(t) != (B,) or y is not None and np.shape(y) != (B,):
-            raise ValueError(f"this UNet takes x {('B', *self.shape)} and t and y (B,), not {np.shape(x)}, "
-                             f"{np.shape(t)} and {np.shape(y)}")
-        tau = self.embed(t, y)
+        if np.shape(x)[1:] != self.shape or not np.shape(t) == np.shape(x)[:1] == np.shape(t if y is None else y):
+            raise ValueError(f"this UNet takes x (B, {', '.join(map(str, self.shape))}) and t and y (B,), not "
+                             f"{np.shape(x)}, {np.shape(t)} and {np.shape(y)}")
+        tau = self.embed(check_times(t, len(x)), y)
         x, skips = self.stem(np.transpose(x, (0, 2, 3, 1))), []
         for block, halve in zip(self.down, self.halve):
             x = block(x, tau)
@@ -107,8 +109,6 @@ class UNet(Module):
         """φ(τ), (B, d), of times and classes (B,)."""
         first, second = self.time
         tau = second(first(time_embedding(t, self.channels, dtype=first.w.dtype)))
-        if self.classes:
-            tau = tau + self.classes(np.full(len(t), self.num_classes) if y is None else y)     # (2)
-        elif y is not None:
-            raise ValueError("this UNet has no classes: build it with num_classes to give it y")
+        if (y := check_classes(y, len(t), self.num_classes)) is not None:
+            tau = tau + self.classes(y)                                                    # (2)
         return ops.silu(tau)

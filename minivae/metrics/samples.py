@@ -86,7 +86,14 @@ def accuracy(images: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def to_unit(x: np.ndarray) -> np.ndarray:
-    """Pixels from -1 to 1, as diffusion has them, as pixels from 0 to 1; what overshoots is clipped."""
+    """Pixels from -1 to 1, as diffusion has them, as pixels from 0 to 1; what overshoots is clipped.
+
+    Raises ValueError for what cannot be such pixels: whole numbers, NaN, and values beyond 10, where no noise gets.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind != "f" or not (np.abs(x) <= 10).all():
+        raise ValueError("to_unit takes floats from -1 to 1, not " + (f"values from {x.min():g} to {x.max():g}" if
+                         x.dtype.kind == "f" else f"{x.dtype}: grey levels are from 0 to 1 after x / 255"))
     return (np.clip(x, -1, 1) + 1) / 2
 
 

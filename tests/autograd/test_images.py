@@ -222,7 +222,13 @@ def test_every_time_has_an_embedding_of_its_own():
     (lambda rng: Conv2d(1, 3, 0, rng=rng), "at least 1, not 1, 3 and 0"),
     (lambda rng: Conv2d(1, 3, rng=0), "numpy.random.Generator"),
     (lambda rng: GroupNorm(4, 6), "multiple of groups, not 6 and 4"),
+    (lambda rng: Conv2d(2.0, 3, rng=rng), "at least 1, not 2.0, 3 and 3"),
+    (lambda rng: Conv2d(1, 3, stride=0, rng=rng), "integers stride >= 1 and padding >= 0, not 0 and 1"),
+    (lambda rng: Conv2d(1, 3, stride=2.0, rng=rng), "stride >= 1 and padding >= 0, not 2.0 and 1"),
+    (lambda rng: Conv2d(1, 3, padding=-1, rng=rng), "not 1 and -1"),
     (lambda rng: GroupNorm(0, 6), "multiple of groups, not 6 and 0"),
+    (lambda rng: GroupNorm(1.5, 3), "multiple of groups, not 3 and 1.5"),
+    (lambda rng: SelfAttention(6.0, 2, rng=rng), "multiple of heads, not 6.0 and 2"),
     (lambda rng: SelfAttention(6, 4, rng=rng), "multiple of heads, not 6 and 4"),
     (lambda rng: SelfAttention(6, 0, rng=rng), "multiple of heads, not 6 and 0")])
 def test_layers_that_cannot_be_are_refused(make, message, rng):
@@ -236,6 +242,22 @@ def test_layers_that_cannot_be_are_refused(make, message, rng):
 def test_group_norm_refuses_what_does_not_fit(shape, groups, size, message):
     with pytest.raises(ValueError, match=message):
         fused.group_norm(np.zeros(shape), np.ones(size), np.zeros(size), groups)
+
+
+@pytest.mark.parametrize("eps", [0, -1e-5, np.nan])
+def test_group_norm_refuses_an_eps_that_lets_it_divide_by_0(eps):
+    with pytest.raises(ValueError, match="group_norm needs eps > 0"):
+        fused.group_norm(np.zeros((2, 3, 6)), np.ones(6), np.zeros(6), 2, eps=eps)
+
+
+def test_sizes_may_be_numpys_integers(rng):
+    one, two, x = np.int64(1), np.int64(2), rng.standard_normal((2, 4, 4, 2))
+    w = rng.standard_normal((3, 3, 2, 4))
+    np.testing.assert_array_equal(conv2d(x, w, stride=two, padding=one), conv2d(x, w, stride=2, padding=1))
+    layer = Conv2d(two, two, np.int64(3), stride=two, padding=one, rng=rng).astype(np.float64)
+    assert layer(x).shape == (2, 2, 2, 2) and "stride 2" in repr(layer)
+    assert GroupNorm(two, np.int64(4)).astype(np.float64)(rng.standard_normal((2, 3, 4))).shape == (2, 3, 4)
+    np.testing.assert_array_equal(time_embedding([3], np.int64(4)), time_embedding([3], 4))
 
 
 @pytest.mark.parametrize("t, dim", [([1], 3), ([1], 0), ([1], 4.0), (1, 4), ([[1]], 4)])

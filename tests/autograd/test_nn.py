@@ -235,6 +235,9 @@ def test_a_network_runs_without_recording(net):
     (lambda rng: nn.Dropout(1.0), "0 <= p < 1, not 1.0"), (lambda rng: nn.Dropout(-0.1), "not -0.1"),
     (lambda rng: Linear(3, 2, rng=rng)(np.ones((5, 4), np.float32)), r"Linear\(3, 2\) was given \(5, 4\).*must be 3"),
     (lambda rng: Linear(3, 2, rng=rng)(np.float32(1)), r"was given \(\)"),
+    (lambda rng: nn.Linear(2.0, 3, rng=rng), "one input and one output, not 2.0 and 3"),
+    (lambda rng: nn.Embedding(0, 2, rng=rng), "at least one vector and one number in it, not 0 and 2"),
+    (lambda rng: nn.Embedding(5, 2, rng=0), "rng must be"),
     (lambda rng: nn.Embedding(5, 2, rng=rng)([0, 5]), "Embedding of 5 was asked for 0 to 5"),
     (lambda rng: nn.Embedding(5, 2, rng=rng)([-1]), "asked for -1"),
     (lambda rng: nn.Embedding(5, 2, rng=rng)([1.0]), "integers, not float64")])

@@ -136,10 +136,10 @@ def toys(rounds, medians, epochs=150, n=5000):
     return rows
 
 
-def digits(rounds, medians, epochs=8, n=1000, checkpoint=None):
+def digits(rounds, medians, epochs=5, n=1000, checkpoint=None):
     """The demo's guided digits: are they what was asked for, and how far from the test digits, beside VAE and CVAE?
 
-    With the path of a checkpoint the training is kept there, and goes on from it.
+    With the path of a checkpoint, such as the demo's run.npz, the training is kept there, and goes on from it.
     """
     train, wanted, rng = mnist("train"), np.arange(n) % 10, np.random.default_rng(0)
     x = train.images[:, None] / np.float32(127.5) - 1
@@ -150,8 +150,8 @@ def digits(rounds, medians, epochs=8, n=1000, checkpoint=None):
     cvae = trained(CVAE(784, 10, prior_hidden=(100,), **sizes),
                    Batches(train.images, 128, binarise=True, labels=train.labels), 10)
     with contextlib.redirect_stdout(io.StringIO()):
-        drawn = {"DDPM, guided": to_unit(ddpm.sample(n, rng, y=wanted, guidance=2.0, steps=STEPS, eta=0.0)),
-                 "DDPM": to_unit(ddpm.sample(n, rng, y=wanted, steps=STEPS, eta=0.0)),
+        drawn = {"DDPM, guided": to_unit(ddpm.sample(n, rng, y=wanted, guidance=2.0, steps=STEPS)),
+                 "DDPM": to_unit(ddpm.sample(n, rng, y=wanted, steps=STEPS)),
                  "VAE": vae.sample(n, rng), "CVAE": cvae.sample(wanted, rng)}
     d2 = {name: frechet_digits(images) for name, images in drawn.items()}
     return [("guided digits read as another class", 1 - accuracy(drawn["DDPM, guided"], wanted), 0.05,

@@ -1,11 +1,13 @@
 """The losses of a diffusion model, against their definitions and against data whose best denoiser is known."""
+import warnings
+
 import numpy as np
 import pytest
 
 from autograd import ops, optim
 from autograd.nn import Module, Parameter
 from minivae.data import Batches
-from minivae.diffusion import DDPM, MixtureDenoiser, MLPDenoiser, Schedule
+from minivae.diffusion import DDPM, MixtureDenoiser, MLPDenoiser, Schedule, UNet
 from minivae.diffusion.vlb import step_terms
 from minivae.train import fit
 
@@ -243,6 +245,57 @@ def test_images_that_were_not_scaled_are_refused(rng):
     model.loss(np.array([[-1.0 - 1e-7, 1.0 + 1e-7]]), rng)         # what rounding does is no mistake
 
 
+def test_grey_levels_as_bytes_are_refused_with_what_to_do(rng):
+    with pytest.raises(ValueError, match="float64, as the denoiser is, not uint8: scale grey levels to x / 127.5 - 1"):
+        DDPM(Constant(2), S, images=True).loss(np.array([[0, 255]], np.uint8), rng)
+
+
+@pytest.mark.parametrize("x, images, warns", [
+    ([[0.0, 1.0], [0.2, 0.3]], True, True), ([[0.0, 1.0], [0.2, 0.3]], False, False), ([[-1.0, 1.0]], True, False),
+    ([[0.0, 0.0]], True, False), ([[-0.1, 0.3]], True, False)], ids=str)
+def test_images_in_0_to_1_are_warned_of(rng, x, images, warns):
+    model = DDPM(Constant(2), S, images=images)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.loss(np.array(x), rng)
+    assert [str(w.message) for w in caught] == warns * [
+        f"no pixel of these {len(x)} images is darker than the middle of [-1, 1]: scale grey levels to x / 127.5 - 1, "
+        "or x in [0, 1] to 2 x - 1"]
+    assert all(w.filename == __file__ for w in caught)             # it points to who gave them
+
+
+@pytest.mark.parametrize("options, what", [
+    ({"schedule": Schedule.sigmoid(10)}, "schedule"), ({"predict": "v"}, "prediction"),
+    ({"variance": "beta_tilde"}, "variance"), ({"schedule": Schedule.cosine(11)}, r"has shape \(10,\), not \(11,\)")],
+    ids=str)
+def test_a_checkpoint_of_another_schedule_prediction_or_variance_is_refused_and_changes_nothing(tmp_path, options, what):
+    def run(seed, **options):
+        rng = np.random.default_rng(seed)
+        model = DDPM(**{"denoiser": MLPDenoiser(2, (4,), rng=rng), "schedule": S, **options})
+        optimizer, batches = optim.Adam(model.parameters(), 1e-3), Batches(rng.standard_normal((8, 2), np.float32), 4)
+        return dict(model=model, batches=batches, optimizer=optimizer, rng=rng, epochs=1, resume=True,
+                    checkpoint=tmp_path / "run.npz")
+    first, other = run(0), run(1, **options)
+    fit(**first)
+    everything = lambda run: [*run["model"].state().values(), *run["optimizer"].state().values(),
+                              str(run["rng"].bit_generator.state)]
+    before = everything(other)
+    with pytest.raises(ValueError, match=f"not the state of .*DDPM.*{what}"):
+        fit(**other)
+    assert all(np.array_equal(a, b) for a, b in zip(everything(other), before))
+    same = run(2)
+    fit(**same)                                                    # but its own is taken
+    assert all(np.array_equal(a, b) for a, b in zip(everything(same), everything(first)))
+
+
+def test_a_model_converted_to_float64_takes_the_state_of_one_that_was_built_so():
+    make = lambda: MLPDenoiser(2, (4,), rng=np.random.default_rng(0))
+    built, converted = DDPM(make().astype(np.float64), S), DDPM(make(), S).astype(np.float64)
+    assert not np.array_equal(built.logvar, converted.logvar)
+    converted.load_state(built.state())
+    assert np.array_equal(built.logvar, converted.logvar)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"predict": "score"}, "predict must be one of 'eps', 'x0', 'v', not 'score'"),
     ({"loss": "mse"}, "loss must be one of"),
@@ -274,3 +327,8 @@ def test_a_denoiser_that_says_what_it_predicts_is_believed():
     schedule = Schedule.cosine(10)
     with pytest.raises(ValueError, match="predicts 'x0', not 'eps'"):
         DDPM(MixtureDenoiser(schedule, np.zeros((1, 2)), 1.0, predict="x0"), schedule)
+    with pytest.raises(ValueError, match=r"is for Schedule\(T = 10.*not Schedule\(T = 9"):
+        DDPM(MixtureDenoiser(schedule, np.zeros((1, 2)), 1.0), Schedule.cosine(9))
+    for denoiser in (MLPDenoiser(2, rng=np.random.default_rng(0)), UNet((1, 4, 4), 8, (1,), rng=np.random.default_rng(0))):
+        with pytest.raises(ValueError, match="learned_variance is False, and this DDPM's variance learned"):
+            DDPM(denoiser, schedule, variance="learned", loss="hybrid")

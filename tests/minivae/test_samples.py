@@ -160,6 +160,15 @@ def test_pixels_of_diffusion_become_pixels_of_digits():
     assert unit.tolist() == [[0, 0, 0.25, 0.5, 1, 1]] and unit.dtype == np.float32 and (x == before).all()
 
 
+@pytest.mark.parametrize("x, message", [
+    (np.array([[0, 255]], np.uint8), "not uint8: grey levels are from 0 to 1 after x / 255"),
+    (np.array([[True]]), "not bool"), (np.array([[0.0, 255.0]]), "not values from 0 to 255"),
+    (np.array([[0.0, np.nan]]), "not values from nan")], ids=str)
+def test_what_cannot_be_pixels_of_diffusion_is_refused(x, message):
+    with pytest.raises(ValueError, match=f"to_unit takes floats from -1 to 1, {message}"):
+        to_unit(x)
+
+
 @pytest.mark.parametrize("bad, message", [
     (np.zeros((1, 3)), "two rows or more"), (np.zeros((5, 2)), r"not \(5, 2\) and \(9, 3\)"),
     (np.full((5, 3), np.nan), "finite"), (np.zeros(5), "shape"), (np.zeros((0, 3)), "shape"),

@@ -1,9 +1,14 @@
 """The way back against the published steps, and against Gaussian data, where each step is linear and all is known."""
+import os
+import re
+import signal
+import time
+
 import numpy as np
 import pytest
 
-from autograd import no_grad
-from minivae.diffusion import DDPM, MixtureDenoiser, MLPDenoiser, Schedule, from_x0
+from autograd import Tensor, no_grad
+from minivae.diffusion import DDPM, MixtureDenoiser, MLPDenoiser, Schedule, from_x0, sampling
 from minivae.diffusion.sampling import timesteps
 
 from .test_score import MEANS, VARIANCES, score
@@ -246,12 +251,17 @@ def test_a_film_of_sampling_shows_each_x_before_its_step(mixture):
     np.testing.assert_array_equal(x0, seen[-1][2])                 # DDIM's last step is its guess
 
 
-def test_many_rows_are_denoised_in_parts_to_the_same(rng, mixture):
+def test_many_rows_are_denoised_in_parts_to_the_same(rng, mixture, monkeypatch):
     model, x = mixture(), rng.standard_normal((1100, 2))
     y, t = rng.integers(0, 3, 1100), rng.integers(1, 21, 1100)
+    outputs, sizes = model.outputs, []
+    model.outputs = lambda xt, t, y: sizes.append(xt.size) or outputs(xt, t, y)
     whole = model.denoise(x, t, y, 2.0)[0]
-    for part in (slice(0, 7), slice(510, 515), slice(1090, 1100)):
-        np.testing.assert_allclose(whole[part], model.denoise(x[part], t[part], y[part], 2.0)[0], rtol=1e-12)
+    assert sizes == 4 * [1024] + [304]                             # with the class, and without
+    monkeypatch.setattr(sampling, "NUMBERS", 800)
+    np.testing.assert_allclose(model.denoise(x, t, y, 2.0)[0], whole, rtol=1e-12)
+    np.testing.assert_allclose(model.denoise(x, t, y)[0][300:], model.denoise(x[300:], t[300:], y[300:])[0], rtol=1e-12)
+    assert sizes[5:11] == 5 * [800] + [400] and sizes[11:] == [800, 800, 600, 800, 800]
 
 
 def test_the_guess_is_clipped_to_the_range_of_the_data():
@@ -274,6 +284,25 @@ def test_the_score_of_a_model_is_that_of_its_denoiser(rng, mixture):
     with no_grad():
         np.testing.assert_allclose(model.score(x, 7), from_x0(model.schedule, model.denoise(x, 7)[0], x, 7, "score"))
     np.testing.assert_allclose(model.score(x, 7), score(x, 7, weights=np.full(3, 1 / 3), s=model.schedule))
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 20, "eta": 0.0}], ids=str)
+def test_sampling_shows_its_progress_and_stops_cleanly_at_ctrl_c(mixture, monkeypatch, capsys, options):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(t, x, x0_hat):
+        time.sleep(0.03)
+        if t == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        mixture().sample(2, np.random.default_rng(0), on_step=interrupt, **options)
+    shown = capsys.readouterr().err
+    assert re.search(r"step (\d|1[012])/20 +\d+%  0:\d\d left", shown) and "step 13/20" not in shown
+    assert shown.endswith("\r\033[K")                              # the line is cleared
+    assert signal.getsignal(signal.SIGINT) is before
+    x = Tensor(np.ones(2), requires_grad=True)
+    assert (x * 2).requires_grad                                   # and no_grad is over
 
 
 # Bad input
@@ -303,6 +332,18 @@ def test_a_denoiser_that_has_diverged_is_named(rng):
     model.denoiser.net.layers[-1].b.assign(np.array([np.nan, 0]))
     with pytest.raises(FloatingPointError, match="at t = 5 is not finite"):
         model.sample(2, rng)
+
+
+@pytest.mark.parametrize("x, t, message", [
+    ([[0.0, 0.0]], 1, r"array of float64 of shape \(B, 2\), not list of shape \(1, 2\)"),
+    (np.zeros((3, 2), np.float32), 1, "not float32"), (np.zeros((3, 2), int), 1, "not int64"),
+    (np.zeros((3, 1)), 1, r"not float64 of shape \(3, 1\)"), (np.zeros(2), 1, r"of shape \(2,\)"),
+    (np.zeros((3, 2)), [1, 2], r"one for all or for each of 3 rows, not of shape \(2,\)"),
+    (np.zeros((3, 2)), [1], r"not of shape \(1,\)"), (np.zeros((3, 2)), 21, "from 1 to T = 20")], ids=str)
+def test_what_cannot_be_denoised_is_refused(mixture, x, t, message):
+    for f in (mixture().denoise, mixture().score):
+        with pytest.raises(ValueError, match=message):
+            f(x, t)
 
 
 def test_nothing_to_denoise_is_refused(mixture):

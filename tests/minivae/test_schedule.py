@@ -136,6 +136,12 @@ def test_betas_outside_0_to_1_are_refused(beta):
         Schedule(beta)
 
 
+@pytest.mark.parametrize("beta", ["abc", None, [0.1j]], ids=str)
+def test_betas_that_are_no_real_numbers_are_refused(beta):
+    with pytest.raises(ValueError, match=r"beta must be an array \(T,\) of real numbers"):
+        Schedule(beta)
+
+
 def test_betas_that_leave_nothing_are_refused():
     with pytest.raises(ValueError, match="alpha_bar = 1e-300"):
         Schedule(np.full(300, 0.9))

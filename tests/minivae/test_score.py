@@ -99,6 +99,26 @@ def test_float32_stays_float32_in_a_conversion(rng):
         assert to_x0(S, x, x, 3, form).dtype == from_x0(S, x, x, np.full(5, 3), form).dtype == np.float32
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_shapes_that_do_not_belong_together_are_not_broadcast(form):
+    x = np.zeros((3, 2))
+    for f in (to_x0, from_x0):
+        for value in (np.zeros(2), np.zeros((3, 1)), np.zeros((1, 2)), np.zeros((3, 1, 2)), 0.0):
+            with pytest.raises(ValueError, match=r"must have the shape of xt, \(3, 2\), not"):
+                f(S, value, x, 1, form)
+
+
+@pytest.mark.parametrize("shape, t, y, message", [
+    ((4, 3), 1, None, r"takes x \(B, 2\), not \(4, 3\)"), ((4, 1), 1, None, r"not \(4, 1\)"), ((2,), 1, None, "takes x"),
+    ((4, 2), 51, None, "t must be whole numbers from 1 to T = 50"), ((4, 2), [1, 2], None, r"t of shape \(2,\)"),
+    ((4, 2), 1, [0, 1], r"y must be 4 whole numbers.*shape \(2,\)"), ((4, 2), 1, 0, r"shape \(\)"),
+    ((4, 2), 1, [0.0, 1, 2, 3], "not float64"), ((4, 2), 1, [0, 1, 2, 4], "or 3 for none, got 0 to 4"),
+    ((4, 2), 1, [0, 1, 2, -1], "got -1 to 2")], ids=str)
+def test_a_mixture_refuses_what_does_not_fit(shape, t, y, message):
+    with pytest.raises(ValueError, match=message):
+        mixture("eps")(np.zeros(shape), t, y)
+
+
 def test_a_form_that_is_none_is_refused():
     x = np.zeros((1, 2))
     for f in (to_x0, from_x0):
@@ -112,7 +132,14 @@ def test_a_form_that_is_none_is_refused():
     (np.zeros(3), 1, None, r"means must have shape"), (np.full((2, 1), np.nan), 1, None, "means must be finite"),
     (np.zeros((2, 1)), -1, None, "variances must be >= 0"), (np.zeros((2, 1)), np.nan, None, "variances must be >= 0"),
     (np.zeros((2, 1)), 1, np.array([1.0, 0.0]), "weights > 0"),
+    (np.zeros((2, 2)), np.ones(3), None, r"variances must be numbers that broadcast to \(2, 2\), not array"),
+    (np.zeros((2, 2)), "a", None, "variances must be numbers"),
     (np.zeros((2, 1)), 1, np.ones(3), "weights must have shape")])
 def test_a_mixture_that_is_none_is_refused(means, variances, weights, message):
     with pytest.raises(ValueError, match=message):
         MixtureDenoiser(S, means, variances, weights)
+
+
+def test_a_mixture_under_no_schedule_is_refused():
+    with pytest.raises(ValueError, match="needs a Schedule, not 10"):
+        MixtureDenoiser(10, np.zeros((1, 2)), 1.0)

@@ -1,10 +1,14 @@
 """The U-Net is the network of its equations, piece by piece, and as a whole the same as in PyTorch."""
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from autograd import Tensor, no_grad, ops, optim
 from autograd.nn import time_embedding
 from autograd.pooling import upsample
+from minivae.checkpoint import load
 from minivae.data import Batches
 from minivae.diffusion import DDPM, Schedule, UNet
 from minivae.diffusion.unet import Attention, Block
@@ -141,7 +145,8 @@ def test_a_learned_variance_doubles_the_channels_and_float32_stays(rng):
     (dict(shape=(1, 30, 28)), "30 x 28 cannot be halved 2 times"), (dict(shape=(28, 28)), "a shape (C, H, W)"),
     (dict(shape=(0, 28, 28)), "must be a positive integer, not 0"), (dict(multipliers=()), "some multipliers"),
     (dict(multipliers=(1, 0)), "each multiplier must be a positive integer"),
-    (dict(channels=12), "multiple of groups = 8"),
+    (dict(channels=12), "multiple of groups = 8"), (dict(channels=9, groups=3), "channels must be even"),
+    (dict(shape=28), "a shape (C, H, W)"), (dict(multipliers=2), "some multipliers"),
     (dict(num_classes=0), "num_classes must be a positive integer"), (dict(groups=0), "groups must be"),
     (dict(rng=0), "rng must be")])
 def test_a_unet_that_cannot_be_is_one_clear_error(rng, options, message):
@@ -152,7 +157,10 @@ def test_a_unet_that_cannot_be_is_one_clear_error(rng, options, message):
 
 @pytest.mark.parametrize("args, message", [
     (((2, 1, 8, 12), T, None), "not (2, 1, 8, 12)"), (((2, 2, 8, 12), T[:1], None), "(1,)"),
-    (((2, 2, 8, 12), T, np.zeros(3, int)), "(3,)"), (((2, 2, 8, 12), T, np.array([0, 4])), "0 to 4")])
+    (((2, 2, 8, 12), T, np.zeros(3, int)), "(3,)"), (((2, 2, 8, 12), T, np.array([0, 4])), "0 to 4"),
+    (((2, 2, 8, 12), T, np.array([0.0, 1.0])), "y must be 2 whole numbers"),
+    (((2, 2, 8, 12), T + 0.5, None), "t must be 2 whole numbers from 1 on"),
+    (((2, 2, 8, 12), T - 1, None), "not [  0 499]"), (((), T, None), "not (), (2,)")])
 def test_what_does_not_fit_is_one_clear_error(small, args, message):
     shape, t, y = args
     with pytest.raises(ValueError) as error:
@@ -179,16 +187,24 @@ def test_ddpm_trains_every_parameter_of_it_and_samples_with_guidance(rng):
     assert drawn.shape == (4, 1, 8, 8) and drawn.dtype == np.float32 and np.abs(drawn).max() <= 1
 
 
-def test_training_that_was_interrupted_ends_in_the_weights_of_training_that_was_not(tmp_path):
-    def run(epochs):
+def test_training_stopped_by_ctrl_c_amid_an_epoch_ends_in_the_weights_of_training_that_was_not(tmp_path):
+    class Stops(DDPM):
+        def on_step(self, t):
+            if t == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def run(kind=DDPM, **options):
         rng = np.random.default_rng(1)
         model = digits(rng)
+        model.__class__ = kind
         optimizer, average = optim.Adam(model.parameters(), 1e-3), optim.EMA(model.parameters(), 0.9)
         batches = Batches(rng.uniform(-1, 1, (24, 1, 8, 8)).astype(np.float32), 8, labels=np.arange(24) % 3)
-        stopped = dict(checkpoint=tmp_path / "run.npz", resume=True) if epochs else {}
-        fit(model, batches, epochs=epochs or 3, optimizer=optimizer, rng=rng, ema=average, **stopped)
+        fit(model, batches, epochs=3, optimizer=optimizer, rng=rng, ema=average, **options)
+        state = [*model.state().values(), *optimizer.state().values(), *average.state().values()]
         average.apply()
-        return model.state(), model.sample(2, rng)
-    run(1)
-    (resumed, drawn), (whole, expected) = run(3), run(None)
-    assert all(np.array_equal(resumed[name], whole[name]) for name in whole) and np.array_equal(drawn, expected)
+        return [*state, model.sample(2, rng)]
+    stopped = dict(checkpoint=tmp_path / "run.npz", resume=True)
+    with pytest.raises(KeyboardInterrupt, match="after step 5"):
+        run(Stops, **stopped)
+    assert load(tmp_path / "run.npz").header["position"]["t"] == 5
+    assert all(np.array_equal(a, b) for a, b in zip(run(**stopped), run(), strict=True))
