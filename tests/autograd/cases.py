@@ -53,7 +53,7 @@ def case(name, f, peer, *inputs, positive=False, analytic=True, smooth=True):
     CASES[name] = Case(name, f, call, inputs, analytic and smooth, smooth)
 
 
-def directional(f, x, v, h=1e-3):
+def directional(f, x, v, h=3e-4):
     """The derivative of f at x along v, by central differences of sixth order: exact to about 1e-11."""
     at = lambda s: np.asarray(f(*[a + s * h * b for a, b in zip(x, v)]))
     return (45 * (at(1) - at(-1)) - 9 * (at(2) - at(-2)) + at(3) - at(-3)) / (60 * h)
@@ -71,7 +71,7 @@ A = np.array
 for name in ("add", "subtract", "multiply", "maximum", "minimum"):
     case(name, getattr(ops, name), name, M, M, analytic=name[0] not in "mM" or name == "multiply")
     case(f"{name}: broadcast", getattr(ops, name), name, (3, 1), (1, 4), analytic=name[0] != "m" or name == "multiply")
-    case(f"{name}: scalar", getattr(ops, name), name, (), M, analytic=name[0] != "m" or name == "multiply")
+    case(f"{name}: a scalar", getattr(ops, name), name, (), M, analytic=name[0] != "m" or name == "multiply")
 case("divide", ops.divide, "divide", M, M, positive=True)
 case("divide: broadcast", ops.divide, "divide", (4,), (3, 1), positive=True)
 case("divide: number", lambda x: 2 / x, lambda torch, x: 2 / x, M, positive=True)
