@@ -32,9 +32,9 @@ class Mutant(NamedTuple):
 
 MUTANTS = [Mutant(*row) for row in (
     # the engine
-    ("tanh", "autograd/ops.py", "a square is forgotten",
-     "lambda g, y: g * (1 - y * y))",
-     "lambda g, y: g * (1 - y))",
+    ("expm1", "autograd/ops.py", "the derivative of another function",
+     "lambda g, y: g * (y + 1))",
+     "lambda g, y: g * y)",
      "autograd/test_ops.py::test_every_analytic_vjp_is_the_complex_step"),
     ("subtract", "autograd/ops.py", "a sign",
      "np.subtract, lambda g: g, lambda g: -g)",

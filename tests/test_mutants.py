@@ -43,6 +43,12 @@ def test_only_a_test_that_fails_has_caught_a_mutant(monkeypatch, capsys, new, te
     assert verdict in capsys.readouterr().out
 
 
+def test_a_test_that_does_not_end_has_caught_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(mutants, "PATIENCE", 0.01)
+    monkeypatch.setattr(mutants, "MUTANTS", [Mutant("order", *HERE, "np.arange(len(self.data))", ORDER)])
+    assert mutants.main([]) == 1 and "STUCK" in capsys.readouterr().out
+
+
 def test_a_line_that_is_no_longer_there_is_an_error(monkeypatch, capsys):
     stale = Mutant("order", "minivae/data/batches.py", "", "rng.shuffle(", "rng.sort(", ORDER)
     monkeypatch.setattr(mutants, "MUTANTS", [stale])
