@@ -35,7 +35,7 @@ ORDER = "minivae/test_data.py::test_an_epoch_visits_every_example_once_in_a_new_
 
 
 @pytest.mark.parametrize("new, test, verdict", [
-    ("np.arange(len(self.data))", ORDER, "caught by"), ("rng.permutation(np.arange(len(self.data)))", ORDER, "SURVIVED"),
+    ("np.arange(len(self.data))", ORDER, "caught by"), ("rng.permutation(self.data.shape[0])", ORDER, "SURVIVED"),
     ("np.arange(len(self.data)", ORDER, "BROKEN"), ("np.arange(1)", "minivae/test_data.py::test_of_nothing", "BROKEN")])
 def test_only_a_test_that_fails_has_caught_a_mutant(monkeypatch, capsys, new, test, verdict):
     monkeypatch.setattr(mutants, "MUTANTS", [Mutant("order", *HERE, new, test)])
