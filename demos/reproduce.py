@@ -31,7 +31,7 @@ if len(chosen) < len(args.models.split(",")) or not 0 < args.fraction <= 1:
 digits, x_test = mnist("train").images[:59_600], binarise(mnist("test").images, np.random.default_rng(1))
 passes, tag, SAMPLES, bound = int(np.ceil(args.fraction * 3280 - 1e-6)), args.seed, 5000, 93.5     # nats, if 33 passes
 if args.quick:
-    passes, tag, SAMPLES, bound, digits, x_test = 1, "quick", 50, 200.0, digits[:5000], x_test[:200]
+    passes, tag, SAMPLES, bound, digits, x_test = 1, f"quick_{tag}", 50, 200.0, digits[:5000], x_test[:200]
 batches, mean = Batches(digits, 20, binarise=True), np.clip(digits.reshape(-1, 784).mean(axis=0) / 255, 0.001, 0.999)
 ends = np.cumsum(3 ** np.arange(8)) * len(batches)                 # the last step of each stage
 rate = lambda t: 1e-3 * 10 ** (-np.searchsorted(ends, t) / 7)

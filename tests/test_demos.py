@@ -16,7 +16,7 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "diffusion": ["film.gif", "score.png", "steps.png", "there_and_back.png"],
          "diffusion_mnist": ["denoising.png", "run.npz", "samples.png"],
          "flows": ["energies.png", "posteriors.png", "samples.png"],
-         "reproduce": sorted(["samples.png", "table.csv", *(f"{m}_quick.{end}" for m in (
+         "reproduce": sorted(["samples.png", "table.csv", *(f"{m}_quick_0.{end}" for m in (
              "vae-1", "vae-5", "iwae-5", "vae-50", "iwae-50") for end in ("npy", "npz"))]),
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
