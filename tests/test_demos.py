@@ -20,6 +20,8 @@ DEMOS = {"adversarial": ["codes.png", "game.png", "log_ratio.png", "samples.png"
          "explore": ["explorer.png"],
          "flows": ["energies.png", "posteriors.png", "samples.png"],
          "paradigms": ["paradigms.png"],
+         "reproduce": sorted(["samples.png", "table.csv", *(f"{m}_quick_0.{end}" for m in (
+             "vae-1", "vae-5", "iwae-5", "vae-50", "iwae-50") for end in ("npy", "npz"))]),
          "ppca": ["completed.png", "em_climb.png", "mixture.png", "noise_vanishes.png"],
          "vae": ["history_2.csv", "history_20.csv", "interpolation.png", "latent_space.png", "learning_curves.png",
                  "manifold.png", "reconstructions.png", "samples.png"],
