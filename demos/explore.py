@@ -4,6 +4,7 @@ python -m demos explore DIR looks into a run of `python -m minivae train`; witho
 """
 # %% Setup
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +20,7 @@ from minivae.train import fit
 
 TIME = "under 1 min"
 EPOCHS, CODES, DIGITS = 10, 3000, 60_000
-args = options("explore", run=dict(type=Path, nargs="?", metavar="DIR", help="the folder of a run (default: train one)"))
+args = options("explore", run=dict(type=Path, nargs="?", metavar="DIR", help="folder of a run (default: train one)"))
 rng = np.random.default_rng(args.seed)
 if args.quick:
     EPOCHS, DIGITS = 3, 10_000

@@ -87,7 +87,7 @@ def test_the_convolutions_of_a_vqvae_go_on_in_pytorch(rng, oracle, tmp_path):
     net = nn.Module()
     net.encoder, net.decoder, net.codebook = nn.Module(), nn.Module(), nn.Module()
     net.encoder.halve = nn.ModuleList([nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
-    net.encoder.last, net.decoder.first = nn.Conv2d(6, 5, 7, padding=3), nn.Conv2d(5, 6, 5, padding=2)
+    net.encoder.last, net.decoder.first = nn.Conv2d(6, 5, 3, padding=1), nn.Conv2d(5, 6, 3, padding=1)
     net.decoder.grow = nn.ModuleList([nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)])
     for name, shape in (("e", (9, 5)), ("uses", 9), ("sums", (9, 5))):
         net.codebook.register_buffer(name, torch.zeros(shape))
