@@ -57,7 +57,7 @@ def _offsets(rows, columns, width, size):
     return ((rows[:, None] * width + columns) * size).reshape(-1)
 
 
-@kernel
+@kernel(nogil=True)
 def _correlate(crew, parts, *arguments):
     share(crew, parts, _correlate_part, arguments)
 
@@ -71,7 +71,7 @@ def _correlate_part(part, parts, x, top, left, size, starts, w, b, y, ends):
         contract(padded.reshape(-1), starts, size[1] * x.shape[3], 1, w, y[i].reshape(-1), ends, b)
 
 
-@kernel
+@kernel(nogil=True)
 def _correlate_kernel(crew, parts, *arguments):
     share(crew, parts, _correlate_kernel_part, arguments)
 

@@ -63,7 +63,7 @@ def _exp_and_log1p(a):
     return series
 
 
-@kernel
+@kernel(nogil=True)
 def bernoulli_nll(crew, parts, *arguments):
     share(crew, parts, _bernoulli_nll, arguments)
 
@@ -99,7 +99,7 @@ def relu_vjp(g, y, gx, gb):
             gb[j] += gx[i, j]
 
 
-@kernel
+@kernel(nogil=True)
 def adam(crew, parts, *arguments):
     share(crew, parts, _adam, arguments)
 
@@ -137,7 +137,7 @@ def _share(sums, groups, count):
             sums[c] = total / count
 
 
-@kernel
+@kernel(nogil=True)
 def group_norm(crew, parts, *arguments):
     share(crew, parts, _group_norm, arguments)
 
@@ -176,7 +176,7 @@ def _group_norm(part, parts, x, gain, shift, groups, eps, silu, y, mean, rstd):
                 y[b, p, c] = z
 
 
-@kernel
+@kernel(nogil=True)
 def group_norm_vjp(crew, parts, *arguments):
     share(crew, parts, _group_norm_vjp, arguments)
 

@@ -45,7 +45,7 @@ def _whole(a):
     return (a.T, True) if a.T.flags.carray else (a.copy(), False)
 
 
-@kernel
+@kernel(nogil=True)
 def _product(crew, parts, *arguments):
     share(crew, parts, _part, arguments)
 

@@ -5,7 +5,7 @@
         begin, end = span(part, parts, len(x))
         x[begin:end] *= 2
 
-    @kernel
+    @kernel(nogil=True)                                            # without Python's lock, for a part may ask for it
     def double(crew, parts, *arguments):                           # called as double(crew(), parts_of(len(x)), x)
         share(crew, parts, _double, arguments)
 
@@ -18,8 +18,9 @@ Why not Numba's threads, or BLAS's? Numba's take 5 to 50 µs a loop, and then ho
 nothing but its own products. BLAS's threads in turn keep a core busy for 30 ms after a large product, though they give
 way to whoever wants that core: the crew keeps off the core that the caller is on, and wants theirs.
 
-How many parts there are depends on the work and the number of cores alone, and not on who takes them. So results are
-the same bit for bit. `NUMBA_DISABLE_JIT=1` does one part after the other.
+While one thread of Python shares its work, the others do theirs alone. How many parts there are depends on the work and
+the number of cores, and not on who takes them: results are the same bit for bit. `NUMBA_DISABLE_JIT=1` does one part
+after the other.
 """
 import os
 import sys
@@ -42,7 +43,7 @@ LOOKS, NAPS, NAP = 400_000, 10_000, 100      # without work: 0.1 ms of looks, th
 LATE, JOBS = 1_000_000, 100                   # ns of waiting for another's part after which the next jobs are done alone
 
 # Where `_state` has what. Words that several threads write are a cache line or two apart.
-WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, ASLEEP, SIZE = 0, 16, 32, 33, 34, 35, 48, 64
+WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, BUSY, ASLEEP, SIZE = 0, 16, 32, 33, 34, 35, 36, 48, 64
 _state, _threads, _wake = np.zeros(SIZE, np.int64), [], threading.Semaphore(0)
 
 INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
@@ -110,14 +111,14 @@ def share(state, parts, f, arguments):
 @overload(share)
 def _share(state, parts, f, arguments):
     def compiled(state, parts, f, arguments):
-        _post(state, f, arguments)
-        if parts == 1 or state[ALONE] > 0:
-            state[ALONE] -= parts > 1
+        function, address = _bind(f, arguments)
+        if parts == 1 or state[ALONE] > 0 or _set(state, BUSY):
+            state[ALONE] -= parts > 1 and state[ALONE] > 0
             for part in range(parts):
-                _call(state, part, parts)
+                _call(function, address, part, parts)
             return
         start = _time() if LINUX else 0
-        state[CORE] = _core() if LINUX else 0
+        state[FUNCTION], state[ARGUMENTS], state[CORE] = function, address, _core() if LINUX else 0
         _store(state, DONE, 0)
         job = (_load(state, WORD) >> 32) + 1
         _store(state, WORD, (job << 32) | (parts << 16))           # from here on all may look
@@ -127,6 +128,7 @@ def _share(state, parts, f, arguments):
             pass
         if LINUX and _time() - middle > 2 * (middle - start) + LATE:
             state[ALONE] = JOBS                                    # others want the cores: let them have them
+        _store(state, BUSY, 0)
     return compiled
 
 
@@ -142,7 +144,7 @@ def _take(state):
         part, parts = word & 0xFFFF, word >> 16 & 0xFFFF
         if part >= parts:
             return found
-        _call(state, part, parts)
+        _call(state[FUNCTION], state[ARGUMENTS], part, parts)
         _add_one(state, DONE)
         found = True
 
@@ -194,6 +196,14 @@ def _add_one(typing, state, i):
 
 
 @intrinsic
+def _set(typing, state, i):
+    """state[i] ← 1; returns what it was."""
+    def build(context, builder, signature, args):
+        return builder.atomic_rmw("xchg", _at(context, builder, state, *args), ir.Constant(INT, 1), "acq_rel")
+    return types.int64(state, types.int64), build
+
+
+@intrinsic
 def _core(typing):
     """The core that this thread is on."""
     def build(context, builder, signature, args):
@@ -239,13 +249,13 @@ lower_constant(_Shared)(lambda context, builder, kind, value: context.get_dummy_
 
 
 @intrinsic
-def _post(typing, state, f, arguments):
-    """Leave in `state` the address of a function of (part, parts, address) that calls f, and that of its arguments."""
+def _bind(typing, f, arguments):
+    """The address of a function of (part, parts, address) that calls f, and that of its arguments, on the stack."""
     kinds = (types.int64, types.int64, *arguments)
     f.f.compile(kinds)
 
     def build(context, builder, signature, args):
-        compiled, module, values = f.f.overloads[kinds], builder.module, args[2]
+        compiled, module, values = f.f.overloads[kinds], builder.module, args[1]
         context.active_code_library.add_linking_library(compiled.library)
         name = f"part.{compiled.fndesc.mangled_name}"
         if name not in module.globals:
@@ -259,17 +269,16 @@ def _post(typing, state, f, arguments):
                                             [part, parts, *unpacked])
             b.ret_void()
         stack = cgutils.alloca_once_value(builder, values)         # outlives the job: `share` waits for all parts
-        for i, pointer in (FUNCTION, module.globals[name]), (ARGUMENTS, stack):
-            builder.store(builder.ptrtoint(pointer, INT), _at(context, builder, state, args[0], i))
-        return context.get_dummy_value()
-    return types.void(state, f, arguments), build
+        addresses = [builder.ptrtoint(pointer, INT) for pointer in (module.globals[name], stack)]
+        return context.make_tuple(builder, signature.return_type, addresses)
+    return types.UniTuple(types.int64, 2)(f, arguments), build
 
 
 @intrinsic
-def _call(typing, state, part, parts):
-    """Call what `_post` left."""
+def _call(typing, function, address, part, parts):
+    """Call what `_bind` made."""
     def build(context, builder, signature, args):
-        function, address = (builder.load(_at(context, builder, state, args[0], i)) for i in (FUNCTION, ARGUMENTS))
-        builder.call(builder.inttoptr(function, PART.as_pointer()), [*args[1:], builder.inttoptr(address, BYTES)])
+        function = builder.inttoptr(args[0], PART.as_pointer())
+        builder.call(function, [*args[2:], builder.inttoptr(args[1], BYTES)])
         return context.get_dummy_value()
-    return types.void(state, types.int64, types.int64), build
+    return types.void(types.int64, types.int64, types.int64, types.int64), build

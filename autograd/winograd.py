@@ -103,7 +103,7 @@ def _outputs(products, t, strip, edge, y):
             t += 1
 
 
-@kernel
+@kernel(nogil=True)
 def _forward(crew, parts, *arguments):
     share(crew, parts, _forward_part, arguments)
 
@@ -131,7 +131,7 @@ def _forward_part(part, parts, x, u, b, y, padding):
             _outputs(products, i * h * v, half, edge, y[first + i])
 
 
-@kernel
+@kernel(nogil=True)
 def _kernel_gradient(crew, parts, *arguments):
     share(crew, parts, _kernel_gradient_part, arguments)
 

@@ -80,7 +80,7 @@ def nearest(z: np.ndarray, e: np.ndarray) -> np.ndarray:
     return k
 
 
-@kernel
+@kernel(nogil=True)
 def _search(crew, parts, *arguments):
     share(crew, parts, _search_part, arguments)
 

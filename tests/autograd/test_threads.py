@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,7 +24,7 @@ def _count(part, parts, counts, seen):
         counts[i] += 1
 
 
-@kernel
+@kernel(nogil=True)
 def _counted(crew, parts, *arguments):
     share(crew, parts, _count, arguments)
 
@@ -60,7 +61,7 @@ def _meet(part, parts, here, met):
     met[part] = looks < 100_000_000
 
 
-@kernel
+@kernel(nogil=True)
 def _met(crew, parts, *arguments):
     share(crew, parts, _meet, arguments)
 
@@ -96,6 +97,18 @@ def test_two_threads_of_python_do_not_disturb_each_other(rng):
     with ThreadPoolExecutor(4) as pool:
         for x, y in zip(np.tile(a, (50, 1, 1)), pool.map(lambda x: product(x, b), np.tile(a, (50, 1, 1)))):
             np.testing.assert_allclose(y, x @ b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_part_may_ask_for_pythons_lock(rng, monkeypatch):
+    """As it does for memory, when tracemalloc is watching."""
+    monkeypatch.setattr(threads, "CREW", 3)
+    a, b = rng.standard_normal((90, 80)), rng.standard_normal((80, 70))
+    tracemalloc.start()
+    try:
+        for _ in range(500):
+            np.testing.assert_allclose(product(a, b), a @ b, rtol=1e-12, atol=1e-12)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -168,7 +168,7 @@ def test_between_convolutions_there_is_a_nonlinearity(rng):
                       for layer, s in zip((*model.encoder.halve, model.encoder.last), (2, 2, 1)))
     np.testing.assert_allclose(model.encode(x).z_e.data, last(np.tanh(two(np.tanh(one(x.reshape(2, 8, 8, 1)))))))
     first, two, one = (lambda v, layer=layer: conv2d(v, layer.w.data, layer.b.data, padding=1)
-                       for layer in (model.decoder.first, *model.decoder.double))
+                       for layer in (model.decoder.first, *model.decoder.grow))
     again = one(upsample(np.tanh(two(upsample(np.tanh(first(z)))))))
     np.testing.assert_allclose(model.decode(z).logits.data, again.reshape(2, 64), atol=1e-12)
 
