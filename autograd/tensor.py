@@ -255,13 +255,18 @@ def pull(root, g, wrt=(), lift=False, free=False):
                 node = heappop(heap)[1] if following is None else heappushpop(heap, (-following.serial, following))[1]
             else:
                 node = following
-        for node in ends:
-            if node.op is None and node.stale:
-                raise RuntimeError(f"a parameter of shape {node.shape} was changed between forward and backward")
-        return {node: node.g for node in ends}
+        for end in ends:
+            if end.op is None and end.stale:
+                raise RuntimeError(f"a parameter of shape {end.shape} was changed between forward and backward")
+        return {end: end.g for end in ends}
+    except BaseException:
+        for p in (node, *node.parents, *[n for _, n in heap]) if node else ():
+            if p is not None and p.serial >= since:    # older ones may be another's, which this walk is a part of
+                p.g = None
+        raise
     finally:
-        for node in (root, *ends, *[n for _, n in heap], *[p for p in (node.parents if node else ()) if p]):
-            node.g = None
+        for end in ends:
+            end.g = None
 
 
 def call(vjp, g, saved):
