@@ -37,19 +37,25 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    y = product(x.reshape(-1, x.shape[-1]), w, b, activation == "relu").reshape(*x.shape[:-1], w.shape[1])
+    if not x.ndim or x.shape[-1] != len(w):
+        raise ValueError(f"linear takes x (..., {len(w)}) for w {w.shape}, not {x.shape}")
+    y = product(_flat(x), w, b, activation == "relu").reshape(*x.shape[:-1], w.shape[1])
     return y if activation in (None, "relu") else ACTIVATIONS[activation][0](y)            # (1)
+
+
+def _flat(x):
+    """A view (B, D) of x (..., D)."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
     if activation == "relu":
-        gb, flat = np.empty(y.shape[-1], y.dtype), np.empty_like(y).reshape(-1, y.shape[-1])
-        kernels.relu_vjp(np.ascontiguousarray(g).reshape(flat.shape), y.reshape(flat.shape), flat, gb)
+        gb, flat = np.empty(y.shape[-1], y.dtype), np.empty_like(_flat(y))
+        kernels.relu_vjp(_flat(np.ascontiguousarray(g)), _flat(y), flat, gb)
     else:
-        flat = ACTIVATIONS[activation][1](g, y).reshape(-1, y.shape[-1])
+        flat = _flat(ACTIVATIONS[activation][1](g, y))
         gb = needs[2] and np.add.reduce(flat)
-    return (needs[0] and product(flat, w.T).reshape(x.shape), needs[1] and product(x.reshape(-1, x.shape[-1]).T, flat),
-            gb)
+    return needs[0] and product(flat, w.T).reshape(x.shape), needs[1] and product(_flat(x).T, flat), gb
 
 
 def _linear_twin(x, w, b, activation=None):
@@ -64,9 +70,8 @@ def _bernoulli_nll(logits, x):
         logits, x = np.broadcast_arrays(logits, x)
     logits, x = np.ascontiguousarray(logits, dtype), np.ascontiguousarray(x, dtype)
     nll, residual = np.empty(logits.shape[:-1], dtype), np.empty_like(logits)
-    flat = nll.size, logits.shape[-1]
-    kernels.bernoulli_nll(crew(), parts_of(BERNOULLI * logits.size), logits.reshape(flat), x.reshape(flat),
-                          nll.reshape(-1), residual.reshape(flat))                         # (2)
+    kernels.bernoulli_nll(crew(), parts_of(BERNOULLI * logits.size), _flat(logits), _flat(x), nll.reshape(-1),
+                          _flat(residual))                                                 # (2)
     return nll, residual
 
 

@@ -1,15 +1,20 @@
 """How a plain Python loop becomes a kernel: compiled by Numba at its first call, and cached on disk beside its source.
 
+A cached kernel holds what it calls of other files, too: it is compiled anew when any file of the engine has changed.
+
 `NUMBA_DISABLE_JIT=1` leaves all kernels what they are, plain Python, so a debugger can step through them. The first
 compilation says what it is doing. `error_model="numpy"` matters: with Python's, a loop that divides must be able to
 raise, and does not vectorise.
 """
+import os
 import sys
+from pathlib import Path
 
 import numba
 from numba.core import event
 
 COMPILES = not numba.config.DISABLE_JIT
+ENGINE = tuple((f.name, os.stat(f).st_mtime, os.stat(f).st_size) for f in sorted(Path(__file__).parent.glob("*.py")))
 _ours = set()
 
 
@@ -18,7 +23,11 @@ def kernel(function=None, **options):
     if function is None:
         return lambda function: kernel(function, **options)
     _ours.add(function)
-    return numba.njit(cache=True, error_model="numpy", **options)(function)
+    compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
+    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(file, "_source_stamp"):                             # or it would notice a change of its own file only
+        file._source_stamp = file._source_stamp, ENGINE
+    return compiled
 
 
 class _Announcer(event.Listener):

@@ -106,9 +106,10 @@ class Adam(Optimizer):
     def update(self, lr, t, p, g, m, v):
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
-        if self._numbers[0] != (lr, t):                            # the same for most parameters of a step
+        key = lr, t, self.betas, self.eps, self.weight_decay
+        if self._numbers[0] != key:                                # the same for most parameters of a step
             b1, b2 = self.betas
-            self._numbers = (lr, t), np.array([
+            self._numbers = key, np.array([
                 lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps,
                 1 - lr * self.weight_decay if self.decoupled else 1.0, (1 - b2 ** t) ** -0.5])
         kernels.adam(crew(), parts_of(ADAM * p.size), p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1),

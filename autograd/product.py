@@ -29,7 +29,8 @@ def product(a, b, c=None, relu=False):
     """(1): a (M, K), b (K, N), c (N,) or None, all float32 or all float64. Returns a new (M, N)."""
     (M, K), N, dtype = a.shape, b.shape[1], a.dtype
     if not (COMPILES and BYTES // a.itemsize <= N and K <= LONGEST and SMALLEST <= M * N * K <= LARGEST
-            and b.dtype == dtype and dtype in FLOATS and (c is None or c.dtype == dtype)):
+            and b.dtype == dtype and dtype in FLOATS and len(b) == K
+            and (c is None or c.dtype == dtype and c.shape == (N,))):
         y = a @ b if c is None else a @ b + c
         return np.maximum(y, 0, out=y) if relu else y
     y = np.empty((M, N), dtype)

@@ -202,7 +202,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
     """
     kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
     since = min((node.serial for node in wrt), default=-1)
-    watch, ends, heap, node = mode.watch, [], [], root
+    watch, ends, heap, node, following = mode.watch, [], [], root, None
     root.g = g
     if root.op is None:
         ends, node = [root], None
@@ -260,7 +260,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
                 raise RuntimeError(f"a parameter of shape {end.shape} was changed between forward and backward")
         return {end: end.g for end in ends}
     except BaseException:
-        for p in (node, *node.parents, *[n for _, n in heap]) if node else ():
+        for p in (node, following, *(node.parents if node else ()), *[n for _, n in heap]):
             if p is not None and p.serial >= since:    # older ones may be another's, which this walk is a part of
                 p.g = None
         raise

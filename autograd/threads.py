@@ -18,13 +18,14 @@ Why not Numba's threads, or BLAS's? Numba's take 5 to 50 µs a loop, and then ho
 nothing but its own products. BLAS's threads in turn keep a core busy for 30 ms after a large product, though they give
 way to whoever wants that core: the crew keeps off the core that the caller is on, and wants theirs.
 
-While one thread of Python shares its work, the others do theirs alone. How many parts there are depends on the work and
+While one thread of Python shares its work, kernels that others call are done by those alone. How many parts there are depends on the work and
 the number of cores, and not on who takes them: results are the same bit for bit. `NUMBA_DISABLE_JIT=1` does one part
 after the other.
 """
 import os
 import sys
 import threading
+from contextlib import suppress
 
 import numpy as np
 from llvmlite import ir
@@ -36,18 +37,21 @@ from .jit import COMPILES, kernel
 
 LINUX = sys.platform == "linux"              # there a thread knows its core, and may choose it
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else list(range(os.cpu_count() or 1))
+MOVES = LINUX and len(CORES) > 1
 CREW = min(len(CORES), 4)                    # threads, the caller among them
 WORTH = 3e5                                  # multiplications: 1 µs or two, about what it takes to hand them over
-LOOKS, NAPS, NAP = 400_000, 10_000, 100      # without work: 0.1 ms of looks, then a second of naps of so many µs
+LOOKS, NAPS, NAP = 400_000, 10_000, 100      # without work: 0.1 to 0.3 ms of looks, then a second or two of naps, in µs
 
 LATE, JOBS = 1_000_000, 100                   # ns of waiting for another's part after which the next jobs are done alone
 
 # Where `_state` has what. Words that several threads write are a cache line or two apart.
-WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, BUSY, ASLEEP, SIZE = 0, 16, 32, 33, 34, 35, 36, 48, 64
-_state, _threads, _wake = np.zeros(SIZE, np.int64), [], threading.Semaphore(0)
+WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, BUSY, FAILED, ASLEEP, SIZE = (
+    0, 16, 32, 33, 34, 48, 64, 80, 96, 112)
+_state, _threads = np.zeros(SIZE, np.int64), []
+_wake, _starting = threading.Semaphore(0), threading.Lock()
 
 INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
-PART = ir.FunctionType(ir.VoidType(), [INT, INT, BYTES])           # of part, parts and the arguments' address
+PART = ir.FunctionType(INT, [INT, INT, BYTES])                    # of part, parts and the arguments' address: failed?
 
 
 class shared:
@@ -75,9 +79,11 @@ def crew() -> np.ndarray:
     """What `share` needs: the memory that all threads look at. Starts or wakes them."""
     if len(_threads) < CREW - 1 and COMPILES:
         _serve(np.zeros(SIZE, np.int64), 0, 0)                     # compiled here, where it holds nobody up
-        for _ in range(len(_threads), CREW - 1):
-            _threads.append(threading.Thread(target=_work, daemon=True, name="autograd"))
-            _threads[-1].start()
+        with _starting:
+            while len(_threads) < CREW - 1:
+                thread = threading.Thread(target=_work, daemon=True, name="autograd")
+                thread.start()
+                _threads.append(thread)
     elif _state[ASLEEP]:
         _state[ASLEEP] -= 1
         _wake.release()
@@ -87,13 +93,16 @@ def crew() -> np.ndarray:
 def _work():
     while True:
         while (core := _serve(_state, LOOKS, NAPS if LINUX else 0)) >= 0:
-            os.sched_setaffinity(0, [c for c in CORES if c != core] or CORES)      # 0 is this thread
+            with suppress(OSError):                                # the process may be held to fewer cores by now
+                os.sched_setaffinity(0, [c for c in CORES if c != core])           # 0 is this thread
         _state[ASLEEP] += 1
         _wake.acquire()
 
 
 def _forget():
     """Threads do not survive a fork."""
+    global _wake, _starting
+    _wake, _starting = threading.Semaphore(0), threading.Lock()
     _threads.clear()
     _state[:] = 0
 
@@ -113,9 +122,13 @@ def _share(state, parts, f, arguments):
     def compiled(state, parts, f, arguments):
         function, address = _bind(f, arguments)
         if parts == 1 or state[ALONE] > 0 or _set(state, BUSY):
-            state[ALONE] -= parts > 1 and state[ALONE] > 0
+            if parts > 1 and state[ALONE] > 0:
+                state[ALONE] -= 1
+            failed = 0
             for part in range(parts):
-                _call(function, address, part, parts)
+                failed |= _call(function, address, part, parts)
+            if failed:
+                raise RuntimeError("a part of a shared loop has failed: was there no memory?")
             return
         start = _time() if LINUX else 0
         state[FUNCTION], state[ARGUMENTS], state[CORE] = function, address, _core() if LINUX else 0
@@ -128,7 +141,11 @@ def _share(state, parts, f, arguments):
             pass
         if LINUX and _time() - middle > 2 * (middle - start) + LATE:
             state[ALONE] = JOBS                                    # others want the cores: let them have them
+        failed = _load(state, FAILED)
+        state[FAILED] = 0
         _store(state, BUSY, 0)
+        if failed:
+            raise RuntimeError("a part of a shared loop has failed: was there no memory?")
     return compiled
 
 
@@ -144,7 +161,8 @@ def _take(state):
         part, parts = word & 0xFFFF, word >> 16 & 0xFFFF
         if part >= parts:
             return found
-        _call(state[FUNCTION], state[ARGUMENTS], part, parts)
+        if _call(state[FUNCTION], state[ARGUMENTS], part, parts):
+            _store(state, FAILED, 1)
         _add_one(state, DONE)
         found = True
 
@@ -159,7 +177,7 @@ def _serve(state, looks, naps):
             idle = 0
         elif LINUX and idle > looks:
             _nap(NAP)
-        if LINUX and idle & 1023 == 1 and _core() == state[CORE]:  # at most one of two that share a core gets to work
+        if MOVES and idle & 1023 == 1 and _core() == state[CORE]:  # at most one of two that share a core gets to work
             return state[CORE]
     return -1
 
@@ -265,9 +283,9 @@ def _bind(typing, f, arguments):
             part, parts, address = function.args
             unpacked = b.load(b.bitcast(address, values.type.as_pointer()))
             unpacked = [b.extract_value(unpacked, i) for i in range(len(arguments))]
-            context.call_conv.call_function(b, context.declare_function(module, compiled.fndesc), types.none, kinds,
-                                            [part, parts, *unpacked])
-            b.ret_void()
+            status, _ = context.call_conv.call_function(b, context.declare_function(module, compiled.fndesc),
+                                                        types.none, kinds, [part, parts, *unpacked])
+            b.ret(b.zext(status.is_error, INT))
         stack = cgutils.alloca_once_value(builder, values)         # outlives the job: `share` waits for all parts
         addresses = [builder.ptrtoint(pointer, INT) for pointer in (module.globals[name], stack)]
         return context.make_tuple(builder, signature.return_type, addresses)
@@ -276,9 +294,8 @@ def _bind(typing, f, arguments):
 
 @intrinsic
 def _call(typing, function, address, part, parts):
-    """Call what `_bind` made."""
+    """Call what `_bind` made; returns whether it failed."""
     def build(context, builder, signature, args):
         function = builder.inttoptr(args[0], PART.as_pointer())
-        builder.call(function, [*args[2:], builder.inttoptr(args[1], BYTES)])
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.int64, types.int64), build
+        return builder.call(function, [*args[2:], builder.inttoptr(args[1], BYTES)])
+    return types.int64(types.int64, types.int64, types.int64, types.int64), build

@@ -23,7 +23,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import scipy
 from scipy.special import gammaln, logsumexp, multigammaln, psi, softmax, xlogy
 
 from autograd import ops
@@ -173,7 +173,7 @@ class NormalWishart(NamedTuple):
 
     def _squares(self, X):
         """(x − m)ᵀ W (x − m), (N, K)."""
-        scaled = [solve_triangular(l, (X - m).T, lower=True) for l, m in zip(np.linalg.cholesky(self.inv_W), self.m)]
+        scaled = [scipy.linalg.solve_triangular(l, (X - m).T, lower=True) for l, m in zip(np.linalg.cholesky(self.inv_W), self.m)]
         return np.sum(np.square(scaled), axis=1).T
 
     def _log_det(self):

@@ -14,7 +14,7 @@ import math
 from typing import Callable, NamedTuple
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from autograd import no_grad
 from autograd.nn import check_rng
@@ -130,8 +130,8 @@ def effective_sample_size(x: np.ndarray) -> np.ndarray:
     x = _check(x)
     n, chains = x.shape[:2]
     centred = x - x.mean(axis=0)
-    power = np.abs(fft.rfft(centred, 2 * n, axis=0)) ** 2
-    covariance = fft.irfft(power, 2 * n, axis=0)[:n].mean(axis=1) / n
+    power = np.abs(scipy.fft.rfft(centred, 2 * n, axis=0)) ** 2
+    covariance = scipy.fft.irfft(power, 2 * n, axis=0)[:n].mean(axis=1) / n
     within, total = _variances(x)
     rho = 1 - (within - covariance * n / (n - 1)) / total
     pairs = (rho[:n - n % 2:2] + rho[1::2])                        # positive and falling, but for noise (Geyer 1992)

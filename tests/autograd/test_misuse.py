@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from autograd import Tensor, grad, hessian, jacobian, nn, op, ops, optim
+from autograd import Tensor, fused, grad, hessian, jacobian, nn, op, ops, optim
 from autograd.nn import Parameter
 
 
@@ -187,3 +187,8 @@ def test_a_linear_layer_without_bias_is_a_matrix_product(rng):
 def test_a_state_of_another_dtype_is_refused(rng):
     with pytest.raises(ValueError, match="w is float64, not float32"):
         nn.Linear(3, 2, rng=rng).load_state(nn.Linear(3, 2, rng=rng).astype(np.float64).state())
+
+
+def test_linear_refuses_an_inner_size_that_does_not_fit_however_large():
+    with pytest.raises(ValueError, match="700"):
+        fused.linear(np.ones((128, 784), np.float32), np.ones((700, 400), np.float32), None)

@@ -1,13 +1,26 @@
 """The product of two matrices: NumPy's, for all shapes and layouts, with the same bits on any number of cores."""
+import importlib
+
 import numpy as np
 import pytest
 
-from autograd import product as module
 from autograd import threads
+from autograd.jit import COMPILES
 from autograd.product import product
+
+module = importlib.import_module("autograd.product")
 
 SHAPES = [(1, 1, 16), (5, 3, 16), (3, 400, 3), (33, 7, 17), (21, 15, 31), (8, 16, 32), (21, 16, 33), (50, 19, 47),
           (20, 200, 70), (90, 70, 20)]
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """Small products, too, by the compiled loop; returns a list of what it was given."""
+    seen, kernel = [], module._product
+    monkeypatch.setattr(module, "SMALLEST", 1)
+    monkeypatch.setattr(module, "_product", lambda *args: seen.append(args) or kernel(*args))
+    return seen
 
 
 def turned(a, how):
@@ -20,7 +33,7 @@ def turned(a, how):
 @pytest.mark.parametrize("left", ["rows", "columns", "neither", "read-only"])
 @pytest.mark.parametrize("right", ["rows", "columns", "neither", "read-only"])
 @pytest.mark.parametrize("parts", [1, 2, 5])
-def test_product_is_numpys(left, right, parts, measure, rng, monkeypatch):
+def test_product_is_numpys(left, right, parts, compiled, measure, rng, monkeypatch):
     monkeypatch.setattr(threads, "WORTH", 0)
     monkeypatch.setattr(threads, "CREW", parts)
     for M, K, N in SHAPES:
@@ -31,6 +44,7 @@ def test_product_is_numpys(left, right, parts, measure, rng, monkeypatch):
         measure((product(a, b, c, relu=True) - np.maximum(a @ b + c, 0)) / K)
         for now, then in zip((a, b, c), before):
             np.testing.assert_array_equal(now, then)
+    assert len(compiled) == 3 * (len(SHAPES) - 1) * COMPILES           # all but (3, 400, 3), too narrow for a vector
 
 
 @pytest.mark.parametrize("M, K, N", SHAPES)
@@ -71,3 +85,9 @@ def test_nan_and_infinity_spread_as_in_numpy(rng):
         got = product(a, b, relu=relu)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
         np.testing.assert_array_equal(got[4, 6:] == np.inf, want[4, 6:] == np.inf)
+
+
+@pytest.mark.parametrize("shapes", [((128, 784), (700, 400)), ((64, 4000), (2, 4000)), ((128, 784), (784, 400), 3)])
+def test_shapes_that_do_not_fit_are_numpys_error(shapes):
+    with pytest.raises(ValueError):
+        product(*(np.ones(s, np.float32) for s in shapes))

@@ -78,6 +78,7 @@ def test_two_parts_are_worked_on_at_the_same_time(monkeypatch):
 
 
 @needs_threads
+@pytest.mark.skipif(len(threads.CORES) < 2, reason="on one core they take turns")
 def test_threads_fall_asleep_and_are_woken(monkeypatch, rng):
     monkeypatch.setattr(threads, "LOOKS", 1000)
     monkeypatch.setattr(threads, "NAPS", 2)
@@ -115,6 +116,39 @@ def test_a_part_may_ask_for_pythons_lock(rng, monkeypatch):
 def test_a_forked_child_has_threads_of_its_own():
     code = ("import numpy as np, os; from autograd.product import product\n"
             "a = np.random.default_rng(0).standard_normal((90, 90)); want = product(a, a); child = os.fork()\n"
+            "import time; from autograd import threads; threads.LOOKS, threads.NAPS = 100, 1\n"
             "for _ in range(100): assert np.array_equal(product(a, a), want)\n"
+            "for _ in range(3):\n"
+            "    while threads._state[threads.ASLEEP] < len(threads._threads): time.sleep(0.01)\n"
+            "    assert np.array_equal(product(a, a), want)\n"
             "if child: assert os.waitpid(child, 0)[1] == 0\n")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@shared
+def _fail(part, parts, x):
+    if part == parts - 1:
+        raise ValueError
+    x[part] = 1
+
+
+@kernel(nogil=True)
+def _failing(crew, parts, *arguments):
+    share(crew, parts, _fail, arguments)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_part_that_fails_is_an_error_and_the_next_job_is_none(parts, rng):
+    for _ in range(5):
+        with pytest.raises((RuntimeError, ValueError)):
+            _failing(crew(), parts, np.zeros(4))
+        counts = np.zeros(100, int)
+        _counted(crew(), 4, counts, np.zeros(60, int))
+        assert counts.tolist() == 100 * [1]
+
+
+def test_threads_of_python_that_come_at_once_start_one_crew(monkeypatch):
+    monkeypatch.setattr(threads, "CREW", 6)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: crew(), range(8)))
+    assert len(threads._threads) == 5 * COMPILES
