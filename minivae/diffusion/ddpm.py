@@ -126,9 +126,9 @@ class DDPM(Model):
         if out.shape != shape:
             raise ValueError(f"the denoiser made {out.shape} of {xt.shape}, not {shape}: its learned_variance must be "
                              f"{self.learned}, as this DDPM's is")
-        high, low = self.schedule.at(t, xt, self.logvar, self.schedule.log_beta_tilde)
         if not self.learned:
-            return out, high
+            return out, self.schedule.at(t, xt, self.logvar)[0]
+        high, low = self.schedule.at(t, xt, self.logvar, self.schedule.log_beta_tilde)
         f, u = ops.split(out, 2, axis=1)
         return f, u * high + (1 - u) * low                                                 # (5)
 
