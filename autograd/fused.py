@@ -131,16 +131,16 @@ def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
     dtype = np.result_type(x, gain, shift, np.float32)
     x, gain, shift = (np.ascontiguousarray(v, dtype) for v in (x, gain, shift))
     y, (mean, rstd) = np.empty_like(x), np.empty((2, len(x), C), dtype)
-    kernels.group_norm(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(x), gain, shift, groups, eps, silu, _rows(y), mean,
-                       rstd)                                                               # (6)
+    kernels.group_norm(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(x), gain, shift, groups, eps, silu, _rows(y),
+                       mean, rstd)                                                         # (6)
     return y, (mean, rstd)
 
 
 def _group_norm_vjp(g, x, gain, shift, residual, groups, silu):
     g, x, gain, shift = map(np.ascontiguousarray, (g, x, gain, shift))
     gx, (ggain, gshift) = np.empty_like(x), np.empty((2, len(x), len(gain)), x.dtype)
-    kernels.group_norm_vjp(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(g), _rows(x), gain, shift, groups, silu, *residual,
-                           _rows(gx), ggain, gshift)
+    kernels.group_norm_vjp(crew(), parts_of(GROUP_NORM * x.size, 4), _rows(g), _rows(x), gain, shift, groups, silu,
+                           *residual, _rows(gx), ggain, gshift)
     return gx, ggain.sum(axis=0), gshift.sum(axis=0)
 
 

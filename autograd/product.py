@@ -1,4 +1,4 @@
-"""The product of two matrices, on all cores: y = φ(a b + c), where BLAS takes longer than the network's layers can bear.
+"""The product of two matrices, on all cores: y = φ(a b + c), where BLAS takes longer than a layer can bear.
 
     (1)  y[m, n] = φ(c[n] + Σ_k a[m, k] b[k, n]),  φ the identity or relu                    [product.product]
 

@@ -11,16 +11,17 @@
 
 The threads of the crew wait in compiled code, without Python's lock, and watch one word of memory: job, number of
 parts, next part. Whoever adds 1 to it has taken a part, the caller too, so a thread that comes late costs nothing.
-After a tenth of a millisecond without work they look only now and then, after a second they sleep. The caller waits for
-nobody to come, but for who has begun. Where other programs want the cores that can be long: then it works alone a while.
+After a tenth of a millisecond without work they look only now and then, after a second they sleep. The caller waits
+for nobody to come, but for who has begun. Where other programs want the cores that can be long: then it works alone a
+while.
 
 Why not Numba's threads, or BLAS's? Numba's take 5 to 50 µs a loop, and then hold a core that BLAS lacks; BLAS runs
 nothing but its own products. BLAS's threads in turn keep a core busy for 30 ms after a large product, though they give
 way to whoever wants that core: the crew keeps off the core that the caller is on, and wants theirs.
 
-While one thread of Python shares its work, kernels that others call are done by those alone. How many parts there are depends on the work and
-the number of cores, and not on who takes them: results are the same bit for bit. `NUMBA_DISABLE_JIT=1` does one part
-after the other.
+While one thread of Python shares its work, kernels that others call are done by those alone. How many parts there are
+depends on the work and the number of cores, and not on who takes them: results are the same bit for bit.
+`NUMBA_DISABLE_JIT=1` does one part after the other.
 """
 import os
 import sys
@@ -42,7 +43,7 @@ CREW = min(len(CORES), 4)                    # threads, the caller among them
 WORTH = 3e5                                  # multiplications: 1 µs or two, about what it takes to hand them over
 LOOKS, NAPS, NAP = 400_000, 10_000, 100      # without work: 0.1 to 0.3 ms of looks, then a second or two of naps, in µs
 
-LATE, JOBS = 1_000_000, 100                   # ns of waiting for another's part after which the next jobs are done alone
+LATE, JOBS = 1_000_000, 100                   # ns of waiting for another after which the next jobs are done alone
 
 # Where `_state` has what. Words that several threads write are a cache line or two apart.
 WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, BUSY, FAILED, ASLEEP, SIZE = (
@@ -169,7 +170,7 @@ def _take(state):
 
 @kernel(nogil=True)
 def _serve(state, looks, naps):
-    """Do what there is. Returns a core to leave, for the caller is on it, or −1 when there has been nothing for long."""
+    """Do what there is. Returns a core to leave, for the caller is on it, or −1 after long idleness."""
     idle = 0
     while idle < looks + naps:
         idle += 1

@@ -19,5 +19,6 @@ def test_the_readme_knows_how_long_files_are():
 
 def test_the_reading_order_leaves_no_file_out():
     named = set(re.findall(r"\]\(([\w/]+\.py)\)", TEXT))
-    files = {str(path.relative_to(ROOT)) for package in ("autograd", "minivae") for path in ROOT.glob(f"{package}/**/*.py")}
+    paths = [path for package in ("autograd", "minivae") for path in ROOT.glob(f"{package}/**/*.py")]
+    files = {str(path.relative_to(ROOT)) for path in paths}
     assert not {path for path in files - named if not path.endswith("__init__.py")}

@@ -173,7 +173,8 @@ class NormalWishart(NamedTuple):
 
     def _squares(self, X):
         """(x − m)ᵀ W (x − m), (N, K)."""
-        scaled = [scipy.linalg.solve_triangular(l, (X - m).T, lower=True) for l, m in zip(np.linalg.cholesky(self.inv_W), self.m)]
+        scaled = [scipy.linalg.solve_triangular(l, (X - m).T, lower=True)
+                  for l, m in zip(np.linalg.cholesky(self.inv_W), self.m)]
         return np.sum(np.square(scaled), axis=1).T
 
     def _log_det(self):
