@@ -6,7 +6,8 @@
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
-each number of `a` is multiplied by two vectors of `b`. `along` is for M so small that its zeros are worth leaving out.
+each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M so
+small that its zeros are worth leaving out.
 `turn` transposes a square of vectors within registers, interleaving rows r and r + n/2 as often as n can be halved.
 Without the compiler both are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
@@ -70,8 +71,8 @@ def contract(a, starts, sp, sq, b, c, ends, bias):
     c[at] = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
 
 
-def _tile(width):
-    """`contract` for ROWS of m from m on, and `width` vectors of n from n on."""
+def _tile(height, width):
+    """`contract` for `height` rows from m on, and `width` vectors of n from n on."""
     @intrinsic
     def tile(typing, a, starts, sp, sq, b, c, ends, bias, m, n):
         def build(context, builder, signature, args):
@@ -81,13 +82,13 @@ def _tile(width):
             (P, Q, _), strides = (cgutils.unpack_tuple(builder, v) for v in (factor.shape, factor.strides))
             bp, bq = (builder.sdiv(v, ir.Constant(INT, B.bytes)) for v in strides[:2])
             last, rows, outs, inside = builder.sub(begins.nitems, ir.Constant(INT, 1)), [], [], []
-            for r in range(ROWS):                                  # the last tile repeats the last row, unstored
+            for r in range(height):                                # the last tile repeats the last row, unstored
                 i = builder.add(m, ir.Constant(INT, r))
                 inside.append(builder.icmp_signed("<=", i, last))
                 i = builder.select(inside[r], i, last)
                 rows.append(B.at(B.array(a, args[0]).data, builder.load(B.at(begins.data, i))))
                 outs.append(B.at(B.array(c, args[5]).data, builder.load(B.at(finishes.data, i)), n))
-            sums = [[cgutils.alloca_once(builder, B.vector) for _ in range(width)] for _ in range(ROWS)]
+            sums = [[cgutils.alloca_once(builder, B.vector) for _ in range(width)] for _ in range(height)]
             for out, row in zip(outs, sums):
                 first = out if isinstance(bias, types.NoneType) else B.at(B.array(bias, args[7]).data, n)
                 for s, total in enumerate(row):
@@ -109,7 +110,7 @@ def _tile(width):
     return tile
 
 
-_narrow, _wide = _tile(1), _tile(2)
+_wide, _narrow, _low, _least = _tile(ROWS, 2), _tile(ROWS, 1), _tile(ROWS // 2, 2), _tile(ROWS // 2, 1)
 
 
 @overload(contract, jit_options={"error_model": "numpy"})
@@ -118,11 +119,17 @@ def _contract(a, starts, sp, sq, b, c, ends, bias):
 
     def compiled(a, starts, sp, sq, b, c, ends, bias):
         for n in range(0, b.shape[2], 2 * lanes):
+            wide = n + lanes < b.shape[2]
             for m in range(0, len(starts), ROWS):
-                if n + lanes < b.shape[2]:
+                high = m + ROWS // 2 < len(starts)
+                if wide and high:
                     _wide(a, starts, sp, sq, b, c, ends, bias, m, n)
-                else:
+                elif wide:
+                    _low(a, starts, sp, sq, b, c, ends, bias, m, n)
+                elif high:
                     _narrow(a, starts, sp, sq, b, c, ends, bias, m, n)
+                else:
+                    _least(a, starts, sp, sq, b, c, ends, bias, m, n)
     return compiled
 
 
