@@ -60,24 +60,25 @@ class _Builder:
         return self.builder.fadd(product, total, flags=["contract"])
 
 
-def contract(a, starts, sp, sq, b, c, ends, bias):
+def contract(a, starts, sp, sq, b, c, ends, bias, least=None):
     """c[ends[m] + n] ← Σ_{p, q} a[starts[m] + p sp + q sq] b[p, q, n], plus bias[n], or c's own value if bias is None.
 
-    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,).
+    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,). What is below `least`, if that is given, becomes it.
     """
     P, Q, N = b.shape
     windows = a[starts[:, None, None] + sp * np.arange(P)[:, None] + sq * np.arange(Q)]
     at = ends[:, None] + np.arange(N)
-    c[at] = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
+    y = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
+    c[at] = y if least is None else np.maximum(y, least)
 
 
 def _tile(height, width):
     """`contract` for `height` rows from m on, and `width` vectors of n from n on."""
     @intrinsic
-    def tile(typing, a, starts, sp, sq, b, c, ends, bias, m, n):
+    def tile(typing, a, starts, sp, sq, b, c, ends, bias, least, m, n):
         def build(context, builder, signature, args):
             B = _Builder(context, builder, a.dtype)
-            sp, sq, m, n = args[2], args[3], args[8], args[9]
+            sp, sq, m, n = args[2], args[3], args[9], args[10]
             begins, finishes, factor = B.array(starts, args[1]), B.array(ends, args[6]), B.array(b, args[4])
             (P, Q, _), strides = (cgutils.unpack_tuple(builder, v) for v in (factor.shape, factor.strides))
             bp, bq = (builder.sdiv(v, ir.Constant(INT, B.bytes)) for v in strides[:2])
@@ -101,35 +102,40 @@ def _tile(height, width):
                     x = B.repeat(builder.load(B.at(start, i)))
                     for vector, total in zip(vectors, row):
                         builder.store(B.multiply_add(x, vector, builder.load(total)), total)
+            if isinstance(least, types.Float):
+                floor = B.repeat(args[8])
+                for total in (total for row in sums for total in row):         # unordered: a NaN stays one
+                    y = builder.load(total)
+                    builder.store(builder.select(builder.fcmp_unordered(">", y, floor), y, floor), total)
             for out, row, there in zip(outs, sums, inside):
                 with builder.if_then(there):
                     for s, total in enumerate(row):
                         B.store(builder.load(total), B.at(out, s * B.lanes))
             return context.get_dummy_value()
-        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, types.int64, types.int64), build
+        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, least, types.int64, types.int64), build
     return tile
 
 
-_wide, _narrow, _low, _least = _tile(ROWS, 2), _tile(ROWS, 1), _tile(ROWS // 2, 2), _tile(ROWS // 2, 1)
+_wide, _narrow, _low, _small = _tile(ROWS, 2), _tile(ROWS, 1), _tile(ROWS // 2, 2), _tile(ROWS // 2, 1)
 
 
 @overload(contract, jit_options={"error_model": "numpy"})
-def _contract(a, starts, sp, sq, b, c, ends, bias):
+def _contract(a, starts, sp, sq, b, c, ends, bias, least=None):
     lanes = BYTES // (a.dtype.bitwidth // 8)
 
-    def compiled(a, starts, sp, sq, b, c, ends, bias):
+    def compiled(a, starts, sp, sq, b, c, ends, bias, least=None):
         for n in range(0, b.shape[2], 2 * lanes):
             wide = n + lanes < b.shape[2]
             for m in range(0, len(starts), ROWS):
                 high = m + ROWS // 2 < len(starts)
                 if wide and high:
-                    _wide(a, starts, sp, sq, b, c, ends, bias, m, n)
+                    _wide(a, starts, sp, sq, b, c, ends, bias, least, m, n)
                 elif wide:
-                    _low(a, starts, sp, sq, b, c, ends, bias, m, n)
+                    _low(a, starts, sp, sq, b, c, ends, bias, least, m, n)
                 elif high:
-                    _narrow(a, starts, sp, sq, b, c, ends, bias, m, n)
+                    _narrow(a, starts, sp, sq, b, c, ends, bias, least, m, n)
                 else:
-                    _least(a, starts, sp, sq, b, c, ends, bias, m, n)
+                    _small(a, starts, sp, sq, b, c, ends, bias, least, m, n)
     return compiled
 
 

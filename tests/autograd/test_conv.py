@@ -113,7 +113,7 @@ def _contract(*args):
 
 
 @pytest.mark.equation("vectors.contract", "c[m, n] = sum_{p, q} a[m, p, q] b[p, q, n]", bound=1e-12)
-@pytest.mark.parametrize("rows", [1, 7, 8, 21])
+@pytest.mark.parametrize("rows", [1, 4, 5, 8, 11, 21])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     a, b = rng.standard_normal((rows, 2, 3)), vectors.whole_vectors(rng.standard_normal((2, 3, 8 * width - 1)))
@@ -124,6 +124,8 @@ def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - want - bias)
     _contract(a.reshape(-1), starts, 3, 1, b, c, ends, None)
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - 2 * want - bias)
+    _contract(a.reshape(-1), starts, 3, 1, b, c, ends, bias, 0.5)
+    measure(c.reshape(rows, -1)[ends // b.shape[2]] - np.maximum(want + bias, 0.5))
 
 
 @kernel
