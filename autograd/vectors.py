@@ -3,13 +3,14 @@
     contract:   c[m, n] = Σ_{p, q} a[m, p, q] b[p, q, n]                                     [vectors.contract]
     along:      y[k, e] = Σ_l M[k, l] x[l, e], a constant M                                  [vectors.along]
     turn:       y[k, l] = x[l, k]                                                            [vectors.turn]
+    least:      argmin_j x[j]                                                                [vectors.least]
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
 each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M so
 small that its zeros are worth leaving out.
 `turn` transposes a square of vectors within registers, interleaving rows r and r + n/2 as often as n can be halved.
-Without the compiler both are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
+`least` looks for the least number in each place of the vectors by itself. Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
 from llvmlite import binding, ir
@@ -51,7 +52,8 @@ class _Builder:
 
     def repeat(self, number):
         """The vector that holds `number` in each of its places."""
-        nothing, places = ir.Constant(self.vector, ir.Undefined), ir.VectorType(ir.IntType(32), self.lanes)
+        nothing = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
+        places = ir.VectorType(ir.IntType(32), self.lanes)
         one = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
         return self.builder.shuffle_vector(one, nothing, ir.Constant(places, None))
 
@@ -197,3 +199,37 @@ def _turn(typing, x, i, step, y, j, stride):
 @overload(turn, jit_options={"error_model": "numpy"})
 def _compiled_turn(x, i, step, y, j, stride):
     return lambda x, i, step, y, j, stride: _turn(x, i, step, y, j, stride)
+
+
+def least(x, i, n):
+    """The first j < n at which x[i + j] is least: x flat, n > 0 whole vectors."""
+    return np.argmin(x[i:i + n])
+
+
+@intrinsic
+def _least(typing, x, i, n):
+    def build(context, builder, signature, args):
+        B = _Builder(context, builder, x.dtype)
+        source, whole = B.at(B.array(x, args[0]).data, args[1]), ir.IntType(8 * B.bytes)
+        each, index = ir.Constant(ir.VectorType(whole, B.lanes), list(range(B.lanes))), ir.IntType(32)
+        low, where = cgutils.alloca_once_value(builder, B.load(source)), cgutils.alloca_once_value(builder, each)
+        with cgutils.for_range_slice(builder, ir.Constant(INT, B.lanes), args[2], ir.Constant(INT, B.lanes)) as (j, _):
+            y, before = B.load(B.at(source, j)), builder.load(low)
+            less = builder.fcmp_ordered("<", y, before)
+            builder.store(builder.select(less, y, before), low)
+            there = builder.add(B.repeat(builder.trunc(j, whole) if B.bytes < 8 else j), each)
+            builder.store(builder.select(less, there, builder.load(where)), where)
+        pairs = [[builder.extract_element(builder.load(v), ir.Constant(index, l)) for v in (low, where)]
+                 for l in range(B.lanes)]
+        best, place = pairs[0]
+        for y, there in pairs[1:]:
+            first = builder.and_(builder.fcmp_ordered("==", y, best), builder.icmp_signed("<", there, place))
+            better = builder.or_(builder.fcmp_ordered("<", y, best), first)
+            best, place = builder.select(better, y, best), builder.select(better, there, place)
+        return builder.sext(place, INT) if B.bytes < 8 else place
+    return types.int64(x, types.int64, types.int64), build
+
+
+@overload(least, jit_options={"error_model": "numpy"})
+def _compiled_least(x, i, n):
+    return lambda x, i, n: _least(x, i, n)

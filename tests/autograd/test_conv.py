@@ -143,6 +143,24 @@ def test_turn_transposes_a_square(dtype, measure, rng):
     assert not y[0].any() and not y[n + 1:].any() and not y[:, n:].any()
 
 
+@kernel
+def _least(x, i, n):
+    return vectors.least(x, i, n)
+
+
+@pytest.mark.equation("vectors.least", "argmin_j x[j], the first of equals", bound=0)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_least_finds_the_first_of_the_least(dtype, count, measure, rng):
+    n = count * vectors.BYTES // np.dtype(dtype).itemsize
+    for values in (1e9, 3, 1):                                     # without ties, with many, and all alike
+        for _ in range(50):
+            x = rng.integers(0, values, n + 5).astype(dtype)
+            x[:3] = x[n + 3:] = -1                                 # around what is searched
+            measure(_least(x, 3, n) - np.argmin(x[3:n + 3]))
+    assert _least(np.full(n, np.inf, dtype), 0, n) == 0
+
+
 MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, -1.0, 0.5]])
 _multiply = vectors.along(MATRIX)
 
