@@ -12,8 +12,8 @@
 The threads of the crew wait in compiled code, without Python's lock, and watch one word of memory: job, number of
 parts, next part. Whoever adds 1 to it has taken a part, the caller too, so a thread that comes late costs nothing.
 After a tenth of a millisecond without work they look only now and then, after a second they sleep. The caller waits
-for nobody to come, but for who has begun. Where other programs want the cores that can be long: then it works alone a
-while.
+for nobody to come, but for who has begun. Where others want the cores that can be long: then it works alone for ten
+times as long.
 
 Why not Numba's threads, or BLAS's? Numba's take 5 to 50 µs a loop, and then hold a core that BLAS lacks; BLAS runs
 nothing but its own products. BLAS's threads in turn keep a core busy for 30 ms after a large product, though they give
@@ -43,7 +43,7 @@ CREW = min(len(CORES), 4)                    # threads, the caller among them
 WORTH = 3e5                                  # multiplications: 1 µs or two, about what it takes to hand them over
 LOOKS, NAPS, NAP = 400_000, 10_000, 100      # without work: 0.1 to 0.3 ms of looks, then a second or two of naps, in µs
 
-LATE, JOBS = 1_000_000, 100                   # ns of waiting for another after which the next jobs are done alone
+LATE, ALOOF = 1_000_000, 10                  # ns of waiting after which the caller works alone, ten times as long
 
 # Where `_state` has what. Words that several threads write are a cache line or two apart.
 WORD, DONE, CORE, FUNCTION, ARGUMENTS, ALONE, BUSY, FAILED, ASLEEP, SIZE = (
@@ -122,9 +122,7 @@ def share(state, parts, f, arguments):
 def _share(state, parts, f, arguments):
     def compiled(state, parts, f, arguments):
         function, address = _bind(f, arguments)
-        if parts == 1 or state[ALONE] > 0 or _set(state, BUSY):
-            if parts > 1 and state[ALONE] > 0:
-                state[ALONE] -= 1
+        if parts == 1 or LINUX and state[ALONE] > 0 and state[ALONE] > _time() or _set(state, BUSY):
             failed = 0
             for part in range(parts):
                 failed |= _call(function, address, part, parts)
@@ -140,8 +138,9 @@ def _share(state, parts, f, arguments):
         middle = _time() if LINUX else 0
         while _load(state, DONE) < parts:
             pass
-        if LINUX and _time() - middle > 2 * (middle - start) + LATE:
-            state[ALONE] = JOBS                                    # others want the cores: let them have them
+        waited = _time() - middle if LINUX else 0
+        if waited > 2 * (middle - start) + LATE:                   # others want the cores: let them have them
+            state[ALONE] = middle + waited + ALOOF * min(waited, 10 * LATE)    # it may have been stopped
         failed = _load(state, FAILED)
         state[FAILED] = 0
         _store(state, BUSY, 0)

@@ -1,12 +1,16 @@
 """Graphs die with their last reference, without the cycle collector, however deep they are."""
+import ctypes
 import gc
+import os
+import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autograd import Tensor, fused, grad, hvp, nn, ops, optim
+from autograd import Tensor, fused, grad, hvp, memory, nn, ops, optim
 from autograd.nn import Parameter
 from autograd.tensor import Node
 
@@ -166,3 +170,29 @@ def test_an_output_may_die_before_its_graph(no_collector):
     assert tensor() is None
     z.backward()
     np.testing.assert_allclose(x.grad, 2 * np.exp(np.ones(3)))
+
+
+FAULTS = """
+import resource, numpy, autograd
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for i in range(20):
+    x = [numpy.ones(3_000_000, numpy.float32) for _ in range(3)]
+    before = faults() if i == 1 else before if i else 0
+    del x
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"),
+                    reason="only glibc gives memory back that fast")
+@pytest.mark.parametrize("settings, kept", [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_arrays_that_die_leave_their_memory_to_the_next(settings, kept):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
+    run = subprocess.run([sys.executable, "-c", FAULTS], env={**env, **settings}, capture_output=True, text=True,
+                         cwd=Path(__file__).parents[2], check=True)
+    assert (int(run.stdout) < 500) == kept, run.stdout             # 20 times 3 arrays have 9,000 pages each time
+
+
+def test_who_has_set_the_c_library_is_left_in_peace(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert not memory.keep()

@@ -77,6 +77,19 @@ def test_what_is_empty_or_of_another_dtype_is_numpys(dtypes, shape, rng):
     np.testing.assert_allclose(product(a, b), a @ b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("c, relu", [(None, False), (1.0, True)])
+def test_what_is_too_long_or_too_high_for_the_cache_is_done_in_parts(c, relu, compiled, rng, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST", 100)
+    monkeypatch.setattr(module, "BLOCK", 500)
+    for M, K, N in ((90, 70, 40), (30, 301, 40)):
+        a, b, bias = rng.standard_normal((M, K)), rng.standard_normal((K, N)), None if c is None else rng.random(N)
+        want = a @ b if c is None else np.maximum(a @ b + bias, 0)
+        for left, right in ((a, b), (np.asfortranarray(a), np.asfortranarray(b))):
+            np.testing.assert_allclose(product(left, right, bias, relu), want, rtol=0, atol=1e-12)
+    lengths = [len(args[2].T if not args[6] else args[2]) for args in compiled]        # K, wherever it lies
+    assert lengths == COMPILES * (2 * [70] + 2 * [75, 75, 75, 76])
+
+
 def test_nan_and_infinity_spread_as_in_numpy(rng):
     a, b = rng.standard_normal((9, 20)), rng.standard_normal((20, 40))
     a[1, 2], a[4, 0], b[3, 5] = np.nan, np.inf, np.nan
