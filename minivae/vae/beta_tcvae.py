@@ -22,7 +22,7 @@ from autograd.fused import LOG_2PI
 from autograd.kernels import exp_and_log1p, kernel
 from autograd.primitive import op
 
-from ..checks import check_weight
+from ..checks import check_choice, check_weight
 from .vae import VAE
 
 
@@ -33,11 +33,10 @@ class BetaTCVAE(VAE):
     """
 
     def __init__(self, data_dim: int, *, data_size: int, beta: float = 6.0, weights: str = "stratified", **options):
-        if weights not in ("stratified", "weighted"):
-            raise ValueError(f"weights is 'stratified' or 'weighted', not {weights!r}")
         if not isinstance(data_size, (int, np.integer)) or data_size < 2:
             raise ValueError(f"data_size is how many training examples there are, at least 2, not {data_size!r}")
-        self.beta, self.data_size, self.weights = check_weight(beta, "beta"), int(data_size), weights
+        self.beta, self.data_size = check_weight(beta, "beta"), int(data_size)
+        self.weights = check_choice(weights, "weights", ("stratified", "weighted"))
         super().__init__(data_dim, **options)
 
     def penalty(self, q, z, kl):

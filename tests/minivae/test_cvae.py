@@ -368,7 +368,7 @@ def test_a_batch_without_labels_is_refused(rng):
     ({"condition_dim": 2.0}, "condition_dim .* not 2.0"),
     ({"prior": "flat"}, "prior must be one of 'learned', 'standard', not 'flat'"),
     ({"prior_hidden": 4}, "prior_hidden must be a tuple .* not 4"),
-    ({"prior_hidden": (0,)}, "prior_hidden must be a tuple"), ({"latent_dim": 0}, "latent_dim")])
+    ({"prior_hidden": (0,)}, "a width in prior_hidden"), ({"latent_dim": 0}, "latent_dim")])
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         CVAE(6, **{"condition_dim": 3} | options, rng=rng)

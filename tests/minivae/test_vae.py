@@ -257,11 +257,12 @@ def test_infinite_data_is_refused_by_a_gaussian_likelihood(rng):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"likelihood": "poisson"}, "'bernoulli' or 'gaussian'"), ({"kl": "exact"}, "'analytic' or 'monte-carlo'"),
-    ({"variance": 0}, "positive"), ({"variance": "fixed"}, "positive"), ({"activation": "relux"}, "must be one of"),
-    ({"kl_warmup": -1}, ">= 0, not -1"), ({"free_bits": np.nan}, ">= 0, not 0 and nan"),
-    ({"latent_dim": 0}, "latent_dim must be a positive whole number, not 0"),
-    ({"hidden": 400}, "hidden must be a tuple .* not 400"),
+    ({"likelihood": "poisson"}, "one of 'bernoulli', 'gaussian'"), ({"kl": "exact"}, "one of 'analytic', 'monte-carlo'"),
+    ({"variance": 0}, "variance, unless 'learned', must be a number > 0, not 0"), ({"variance": "fixed"}, "'fixed'"),
+    ({"activation": "relux"}, "must be one of"), ({"kl_warmup": -1}, "kl_warmup must be a number >= 0, not -1"),
+    ({"free_bits": np.nan}, "free_bits must be a number >= 0, not nan"),
+    ({"latent_dim": 0}, "latent_dim must be a positive integer, not 0"),
+    ({"hidden": 400}, "hidden must be a tuple .* not 400"), ({"hidden": (8, 0)}, "a width in hidden must be a positive"),
     ({"latent_dim": 2.5}, "latent_dim .* not 2.5"),
     ({"variance": "learned"}, "a Bernoulli likelihood has no variance")])
 def test_bad_options_are_refused(rng, options, message):
