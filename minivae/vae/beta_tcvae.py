@@ -10,7 +10,7 @@ q(z) = 1/N Σₙ q(z | xₙ) over the N training examples is estimated from the 
 to be in the sum, as 1/N of it. Over the draw of the others E q̂(zᵢ) is q(zᵢ) by (5), but by (4) it is
 ((M − 1) q(zᵢ) + (N − M) q(zᵢ | xᵢ)/N) / (M (N − 1)), from q(zᵢ)/M, where xᵢ is all of q(zᵢ), down to
 q(zᵢ) (M − 1)/(M (N − 1)), where it is nothing; at M = N it is q(zᵢ)/N, and TC comes out (d − 1) ln N too large.
-Nats throughout. Chen et al., arXiv:1802.04942, section 4 and appendix C.
+Nats throughout. Chen et al., arXiv:1802.04942, section 3 and appendix C.
 """
 import math
 

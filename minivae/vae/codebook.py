@@ -10,7 +10,7 @@
 z (N, d), k (N,), e and m (K, d), N and n (K,). (3) is what (2) would have after many steps at rest, and forgets z of
 1 / (1 − γ) batches ago. A code that is nearest to nothing gets no gradient and stays unused: so it is restarted, as one
 of the z, at random. van den Oord, Vinyals and Kavukcuoglu, arXiv:1711.00937, appendix A.1, for (3); Dhariwal et al.,
-arXiv:2005.00341, section 3.2, for restarts.
+arXiv:2005.00341, section 3.1, for restarts.
 """
 import numpy as np
 from scipy import sparse
@@ -88,7 +88,7 @@ def _search(crew, parts, *arguments):
 @shared
 def _search_part(part, parts, z, columns, halves, k):
     """k ← the column of the least score in each row, ROWS rows at a time."""
-    (begin, end), (N, d) = span(part, parts, len(z)), z.shape
+    (begin, end), d = span(part, parts, len(z)), z.shape[1]
     scores, row = np.empty((ROWS, halves.size), z.dtype), np.arange(ROWS)
     for i in range(begin, end, ROWS):
         n = min(ROWS, end - i)
