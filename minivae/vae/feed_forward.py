@@ -32,7 +32,7 @@ class FeedForward(Model):
 
     def loss(self, batch: tuple, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """−ln p(x | y) in nats, averaged over a batch (x, y)."""
-        if not isinstance(batch, tuple) or len(batch) != 2:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError("a batch must be a pair (x, y)")
         x, y = batch
         values = finite(plain(x), "x", (len(y), self.data_dim))
