@@ -22,7 +22,7 @@ from .product import product
 from .threads import crew, parts_of
 
 LOG_2PI = math.log(2 * math.pi)
-GROUP_NORM, BERNOULLI = 60, 90               # take as long as so many multiplications an element
+RELU, GROUP_NORM, BERNOULLI = 15, 60, 90     # take as long as so many multiplications an element
 
 # Activations that `linear` can fuse: in place on its output, and the derivative as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
@@ -37,21 +37,23 @@ def _linear(x, w, b, activation=None):
         raise ValueError(f"linear fuses the activations {list(ACTIVATIONS)}, not {activation!r}")
     if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {np.shape(b)}")
-    if not x.ndim or x.shape[-1] != len(w):
+    if x.shape[-1:] != w.shape[:1]:
         raise ValueError(f"linear takes x (..., {len(w)}) for w {w.shape}, not {x.shape}")
-    y = product(_flat(x), w, b, activation == "relu").reshape(*x.shape[:-1], w.shape[1])
+    y = product(_flat(x), w, b, activation == "relu")
+    if x.ndim != 2:
+        y = y.reshape(*x.shape[:-1], w.shape[1])
     return y if activation in (None, "relu") else ACTIVATIONS[activation][0](y)            # (1)
 
 
 def _flat(x):
     """A view (B, D) of x (..., D)."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
     if activation == "relu":
         gb, flat = np.empty(y.shape[-1], y.dtype), np.empty_like(_flat(y))
-        kernels.relu_vjp(_flat(np.ascontiguousarray(g)), _flat(y), flat, gb)
+        kernels.relu_vjp(crew(), parts_of(RELU * y.size), _flat(np.ascontiguousarray(g)), _flat(y), flat, gb)
     else:
         flat = _flat(ACTIVATIONS[activation][1](g, y))
         gb = needs[2] and np.add.reduce(flat)
@@ -90,13 +92,15 @@ def _gaussian_nll_vjp(g, x, mu, logvar):
 
 def _gaussian_kl(mu, logvar):
     """KL(N(mu, exp(logvar)) ‖ N(0, 1)): (..., D) each; returns (...,) nats. expm1 keeps the digits near 0."""
-    return 0.5 * np.sum(mu * mu + np.expm1(logvar) - logvar, axis=-1)                      # (4)
+    excess = np.expm1(logvar)
+    return 0.5 * np.add.reduce(mu * mu + excess - logvar, axis=-1), excess                 # (4)
 
 
-def _gaussian_kl_vjp(g, mu, logvar):
+def _gaussian_kl_vjp(g, mu, logvar, residual):
     if mu.shape != logvar.shape:
-        mu, logvar = np.broadcast_arrays(mu, logvar)
-    return g[..., None] * mu, 0.5 * g[..., None] * np.expm1(logvar)
+        mu, residual = np.broadcast_arrays(mu, residual)
+    g = g[..., None]
+    return g * mu, 0.5 * g * residual
 
 
 def _softmax_cross_entropy(logits, labels):
@@ -163,7 +167,7 @@ bernoulli_nll = op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, 
                    residual=True, twin=lambda logits, x: ops.sum(ops.softplus(logits) - x * logits, axis=-1))
 gaussian_nll = op(_gaussian_nll, joint=_gaussian_nll_vjp, twin=lambda x, mu, logvar: 0.5 * ops.sum(
     LOG_2PI + logvar + ops.square(x - mu) / ops.exp(logvar), axis=-1))
-gaussian_kl = op(_gaussian_kl, joint=_gaussian_kl_vjp, twin=lambda mu, logvar: 0.5 * ops.sum(
+gaussian_kl = op(_gaussian_kl, joint=_gaussian_kl_vjp, residual=True, twin=lambda mu, logvar: 0.5 * ops.sum(
     ops.square(mu) + ops.exp(logvar) - 1 - logvar, axis=-1))
 softmax_cross_entropy = op(_softmax_cross_entropy, _softmax_cross_entropy_vjp, residual=True, twin=lambda logits,
                            labels: -ops.log_softmax(logits)[(*np.indices(np.shape(labels)), np.asarray(labels))])

@@ -33,7 +33,7 @@ class Linear(Module):
         self.b = Parameter(rng.uniform(-bound, bound, n_out)) if bias else None
 
     def forward(self, x):
-        if np.ndim(x) < 1 or x.shape[-1] != self.w.shape[0]:
+        if getattr(x, "shape", ())[-1:] != self.w.shape[:1]:
             raise ValueError(f"Linear({self.w.shape[0]}, {self.w.shape[1]}) was given {np.shape(x)}: "
                              f"the last axis must be {self.w.shape[0]}")
         if self.activation in ACTIVATIONS:

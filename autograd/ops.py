@@ -113,11 +113,13 @@ def kept_shape(shape, axis):
     return tuple(1 if i in gone else n for i, n in enumerate(shape))
 
 
+BASIC = {int, slice, type(None), type(...)}                        # what basic indexing is made of
+
+
 def _scatter_add(x, index, shape):
     """Zeros of `shape` with x added at `index`: the adjoint of indexing."""
     y = np.zeros(shape, x.dtype)
-    parts = index if isinstance(index, tuple) else (index,)
-    if builtins.all(i is None or i is ... or isinstance(i, (int, slice)) for i in parts):
+    if BASIC.issuperset(map(type, index if isinstance(index, tuple) else (index,))):
         y[index] = x                                               # basic indexing hits no element twice
     else:
         np.add.at(y, index, x)
@@ -153,7 +155,7 @@ def getitem(x, index):
 
 
 def _plain(i):
-    if isinstance(i, (int, slice, type(None), type(...))):
+    if i.__class__ in BASIC:
         return i
     return np.array(i, int if isinstance(i, list) and not i else None)       # a copy: the VJP will use it again
 

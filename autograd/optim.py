@@ -53,13 +53,23 @@ class Optimizer:
     def step(self):
         self.t += 1
         lr = self.lr(self.t) if callable(self.lr) else self.lr
+        kept, steps, numbers = [getattr(self, slot) for slot in self.slots], self.steps, {}
         for i, p in enumerate(self.params):
-            if p.grad is not None:
-                if self.slots and getattr(self, self.slots[0])[i].dtype != p.dtype:
-                    raise ValueError(f"a parameter became {p.dtype} after this optimizer was made: make a new one")
-                self.steps[i] += 1
-                self.update(lr, self.steps[i], p.data, p.grad, *[getattr(self, slot)[i] for slot in self.slots])
-                p.assign()
+            g = p.node.grad
+            if g is None:
+                continue
+            arrays = [slot[i] for slot in kept]
+            if arrays and arrays[0].dtype != p.data.dtype:
+                raise ValueError(f"a parameter became {p.dtype} after this optimizer was made: make a new one")
+            steps[i] = t = steps[i] + 1
+            if t not in numbers:                                   # the same for most parameters
+                numbers[t] = self.numbers(lr, t)
+            self.update(numbers[t], p.data, g, *arrays)
+            p.assign()
+
+    def numbers(self, lr, t):
+        """What `update` needs to know of a parameter's step t."""
+        return lr
 
     def state(self) -> dict[str, np.ndarray]:
         arrays = {f"{slot}.{i}": a.copy() for slot in self.slots for i, a in enumerate(getattr(self, slot))}
@@ -84,7 +94,7 @@ class SGD(Optimizer):
             raise ValueError(f"needs 0 <= momentum < 1 and weight_decay >= 0, not {momentum} and {weight_decay}")
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def update(self, lr, t, p, g, v):
+    def update(self, lr, p, g, v):
         v *= self.momentum
         v += g + self.weight_decay * p if self.weight_decay else g
         p -= lr * v                                                                        # (1)
@@ -101,19 +111,17 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
         if not (0 <= eps < math.inf and 0 <= weight_decay < math.inf):
             raise ValueError(f"eps and weight_decay must be numbers >= 0, not {eps} and {weight_decay}")
-        self.betas, self.eps, self.weight_decay, self._numbers = betas, eps, weight_decay, (None, None)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, lr, t, p, g, m, v):
+    def numbers(self, lr, t):
+        b1, b2 = self.betas
+        shrink = 1 - lr * self.weight_decay if self.decoupled else 1.0
+        return np.array([lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps, shrink, (1 - b2 ** t) ** -0.5])
+
+    def update(self, numbers, p, g, m, v):
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
-        key = lr, t, self.betas, self.eps, self.weight_decay
-        if self._numbers[0] != key:                                # the same for most parameters of a step
-            b1, b2 = self.betas
-            self._numbers = key, np.array([
-                lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps,
-                1 - lr * self.weight_decay if self.decoupled else 1.0, (1 - b2 ** t) ** -0.5])
-        kernels.adam(crew(), parts_of(ADAM * p.size), p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1),
-                     self._numbers[1])                                                     # (2), (3)
+        kernels.adam(crew(), parts_of(ADAM * p.size), p.ravel(), g.ravel(), m.ravel(), v.ravel(), numbers)  # (2), (3)
 
 
 class AdamW(Adam):

@@ -57,8 +57,10 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
         return keepers[traced]
 
     def apply(*args, **static):
-        if statics or static or len(args) != arity and arity:
-            args, static = _bind(apply, args, static, arity, statics, defaults)
+        if len(args) != arity and arity:
+            args, static = _bind(apply, args, static, arity, statics)
+        if statics or static:
+            static = _checked(apply, defaults, static)
         dtype, values, parents, mixed = None, [], [], False
         for a in args:
             if isinstance(a, Tensor):
@@ -97,8 +99,11 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
             mode.watch(y, apply, values, node)
         return wrap(y, node)
 
-    if not (joint or twin or keywords or statics):
-        apply = {1: _unary, 2: _binary}.get(arity, lambda apply, *_: apply)(apply, forward, keeper)
+    if not (joint or twin):
+        if not (keywords or statics):
+            apply = {1: _unary, 2: _binary}.get(arity, lambda apply, *_: apply)(apply, forward, keeper)
+        elif arity == 1:
+            apply = _unary_with(apply, forward, keeper, defaults, "shapes" in keywords)
     apply.__name__ = apply.__qualname__ = name or (numpy or forward).__name__.strip("_")
     apply.__doc__ = f"As np.{numpy.__name__}, differentiable." if numpy else forward.__doc__
     apply.forward, apply.twin, apply.joint = forward, twin, joint and _bound(joint, rules[0], place)
@@ -110,8 +115,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     return apply
 
 
-# The two commonest kinds of op, with what `apply`, Node and wrap do for them spelled out, which takes 0.9 µs of 1.6 off
-# each call. Any other arguments than Tensors and arrays of one dtype and floats go the general way.
+# The commonest kinds of op, with what `apply`, Node and wrap do for them spelled out, which takes 0.9 µs of 1.6 off each
+# call. Any other arguments than Tensors and arrays of one dtype and floats go the general way.
 def _unary(apply, forward, keeper):
     def unary(x):
         if mode.watch or x.__class__ is not Tensor:
@@ -126,6 +131,30 @@ def _unary(apply, forward, keeper):
             node.op, node.parents, node.shape, node.dtype, node.serial, node.g = (
                 unary, (parent,), y.shape, x.dtype, next(serial), None)
             node.saved = y if keeps_y else None, x if keeps_x else None, None
+        return t
+    keeps_y, keeps_x, _ = keeper((True,))((None, True, True))
+    return unary
+
+
+def _unary_with(apply, forward, keeper, defaults, shapes):
+    """With static arguments, or a VJP that asks for the shape."""
+    def unary(x, *args, **static):
+        if x.__class__ is ndarray:
+            return asarray(forward(x, *args, **static))
+        if mode.watch or args or x.__class__ is not Tensor:
+            return apply(x, *args, **static)
+        parent, x, static = x.node, x.data, _checked(unary, defaults, static)
+        y, t = forward(x, **static), new(Tensor)
+        if y.__class__ is not ndarray or y.dtype is not x.dtype:
+            y = asarray(y, x.dtype)
+        t.data, t.node = y, None
+        if parent is not None and mode.recording:
+            if shapes:
+                static["shapes"] = x.shape,
+            t.node = node = new(Node)
+            node.op, node.parents, node.shape, node.dtype, node.serial, node.g = (
+                unary, (parent,), y.shape, x.dtype, next(serial), None)
+            node.saved = y if keeps_y else None, x if keeps_x else None, static
         return t
     keeps_y, keeps_x, _ = keeper((True,))((None, True, True))
     return unary
@@ -194,28 +223,28 @@ def _only_by_keyword(forward):
     return [p.name for p in params if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def _bind(op, args, static, arity, statics, defaults):
+def _bind(op, args, static, arity, statics):
     """The arrays, and the static arguments by name, that a call means."""
-    if arity:
-        if not arity <= len(args) <= arity + len(statics):
-            raise TypeError(f"{op.__name__} takes {arity} to {arity + len(statics)} arguments, not {len(args)}")
-        static = {**defaults, **dict(zip(statics, args[arity:])), **static} if args[arity:] else {**defaults, **static}
-        args = args[:arity]
+    if not arity <= len(args) <= arity + len(statics):
+        raise TypeError(f"{op.__name__} takes {arity} to {arity + len(statics)} arguments, not {len(args)}")
+    return args[:arity], {**dict(zip(statics, args[arity:])), **static}
+
+
+def _checked(op, defaults, static):
+    """The static arguments, whether given or not, of which none is a Tensor."""
+    static = {**defaults, **static}
     for name, value in static.items():
         if isinstance(value, Tensor):
             raise TypeError(f"{op.__name__} is not differentiable in {name}: give it .data to say that you know")
-    return args, static
+    return static
 
 
 def _bound(vjp, rule, place):
     """`vjp(g, what it names)` as (f, i), to be called as f(g, saved[i]) or, if i is None, f(g, saved)."""
-    slots, keys = [place[n] for n in rule if n in place], [n for n in rule if n not in place]
-    if keys or len(slots) > 2:
-        return lambda g, saved: vjp(g, *[saved[i] for i in slots], **{k: saved[-1][k] for k in keys}), None
-    if len(slots) == 2:
-        i, j = slots
-        return lambda g, saved: vjp(g, saved[i], saved[j]), None
-    return (vjp, slots[0]) if slots else (lambda g, saved: vjp(g), None)
+    if len(rule) == 1 and rule[0] in place:
+        return vjp, place[rule[0]]
+    named = [f"{n}=saved[{place[n]}]" if n in place else f"{n}=saved[-1][{n!r}]" for n in rule]
+    return eval(f"lambda g, saved: vjp({', '.join(['g', *named])})", {"vjp": vjp}), None
 
 
 def _constant(v, dtype, op):

@@ -54,7 +54,7 @@ def _product(crew, parts, *arguments):
 @shared
 def _part(part, parts, a, b, c, y, turned_a, turned_b, relu):
     """A part of the columns of y, or of its rows."""
-    (M, N), lanes, zero = y.shape, BYTES // y.itemsize, y.dtype.type(0)
+    (M, N), lanes, least = y.shape, BYTES // y.itemsize, y.dtype.type(0 if relu else -np.inf)
     K, step, stride = (a.shape[0], 1, a.shape[1]) if turned_a else (a.shape[1], a.shape[1], 1)
     m, m_end, n, n_end = 0, M, 0, N
     tiles, vectors = (M + ROWS - 1) // ROWS, (N + lanes - 1) // lanes
@@ -75,11 +75,7 @@ def _part(part, parts, a, b, c, y, turned_a, turned_b, relu):
         if turned_b:
             _turned(b, at, width, panel)
         contract(flat_a, rows * step, 0, stride, right[:, :, first:first + width], flat_y[at:], rows * N,
-                 c[at:at + width])
-        if relu:
-            for i in range(m, m_end):
-                for j in range(at, at + width):
-                    y[i, j] = max(y[i, j], zero)
+                 c[at:at + width], least)
         n += width
 
 

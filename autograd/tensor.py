@@ -57,8 +57,8 @@ class Leaf(Node):
     __slots__ = ("grad", "stale")
 
     def __init__(self, shape, dtype, grad=None):
-        super().__init__(None, (), (), shape, dtype)
-        self.grad, self.stale = grad, False
+        self.op, self.parents, self.saved, self.shape, self.dtype = None, (), (), shape, dtype
+        self.serial, self.g, self.grad, self.stale = next(serial), None, grad, False
 
 
 class Tensor:
@@ -98,8 +98,9 @@ class Tensor:
             if np.shape(value) != self.shape:
                 raise ValueError(f"cannot assign an array of shape {np.shape(value)} to a Tensor of shape {self.shape}")
             self.data[...] = value
-        if isinstance(self.node, Leaf):
-            self.node.stale, self.node = True, Leaf(self.shape, self.dtype, self.node.grad)
+        leaf = self.node
+        if leaf.__class__ is Leaf:
+            leaf.stale, self.node = True, Leaf(leaf.shape, leaf.dtype, leaf.grad)
 
     def detach(self):
         """The same data as a constant."""

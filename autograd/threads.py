@@ -72,8 +72,8 @@ def parts_of(work: float, most: int = 1) -> int:
 
 @register_jitable
 def span(part, parts, n):
-    """Where this part of range(n) begins and ends."""
-    return part * n // parts, (part + 1) * n // parts
+    """Where this part of range(n) begins and ends. The first ones, which the caller takes, are the longer ones."""
+    return (part * n + parts - 1) // parts, ((part + 1) * n + parts - 1) // parts
 
 
 def crew() -> np.ndarray:

@@ -3,12 +3,14 @@
     contract:   c[m, n] = Σ_{p, q} a[m, p, q] b[p, q, n]                                     [vectors.contract]
     along:      y[k, e] = Σ_l M[k, l] x[l, e], a constant M                                  [vectors.along]
     turn:       y[k, l] = x[l, k]                                                            [vectors.turn]
+    least:      argmin_j x[j]                                                                [vectors.least]
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
-each number of `a` is multiplied by two vectors of `b`. `along` is for M so small that its zeros are worth leaving out.
+each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M so
+small that its zeros are worth leaving out.
 `turn` transposes a square of vectors within registers, interleaving rows r and r + n/2 as often as n can be halved.
-Without the compiler both are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
+`least` looks for the least number in each place of the vectors by itself. Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
 from llvmlite import binding, ir
@@ -50,7 +52,8 @@ class _Builder:
 
     def repeat(self, number):
         """The vector that holds `number` in each of its places."""
-        nothing, places = ir.Constant(self.vector, ir.Undefined), ir.VectorType(ir.IntType(32), self.lanes)
+        nothing = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
+        places = ir.VectorType(ir.IntType(32), self.lanes)
         one = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
         return self.builder.shuffle_vector(one, nothing, ir.Constant(places, None))
 
@@ -59,35 +62,36 @@ class _Builder:
         return self.builder.fadd(product, total, flags=["contract"])
 
 
-def contract(a, starts, sp, sq, b, c, ends, bias):
+def contract(a, starts, sp, sq, b, c, ends, bias, least=None):
     """c[ends[m] + n] ← Σ_{p, q} a[starts[m] + p sp + q sq] b[p, q, n], plus bias[n], or c's own value if bias is None.
 
-    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,).
+    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,). What is below `least`, if that is given, becomes it.
     """
     P, Q, N = b.shape
     windows = a[starts[:, None, None] + sp * np.arange(P)[:, None] + sq * np.arange(Q)]
     at = ends[:, None] + np.arange(N)
-    c[at] = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
+    y = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
+    c[at] = y if least is None else np.maximum(y, least)
 
 
-def _tile(width):
-    """`contract` for ROWS of m from m on, and `width` vectors of n from n on."""
+def _tile(height, width):
+    """`contract` for `height` rows from m on, and `width` vectors of n from n on."""
     @intrinsic
-    def tile(typing, a, starts, sp, sq, b, c, ends, bias, m, n):
+    def tile(typing, a, starts, sp, sq, b, c, ends, bias, least, m, n):
         def build(context, builder, signature, args):
             B = _Builder(context, builder, a.dtype)
-            sp, sq, m, n = args[2], args[3], args[8], args[9]
+            sp, sq, m, n = args[2], args[3], args[9], args[10]
             begins, finishes, factor = B.array(starts, args[1]), B.array(ends, args[6]), B.array(b, args[4])
             (P, Q, _), strides = (cgutils.unpack_tuple(builder, v) for v in (factor.shape, factor.strides))
             bp, bq = (builder.sdiv(v, ir.Constant(INT, B.bytes)) for v in strides[:2])
             last, rows, outs, inside = builder.sub(begins.nitems, ir.Constant(INT, 1)), [], [], []
-            for r in range(ROWS):                                  # the last tile repeats the last row, unstored
+            for r in range(height):                                # the last tile repeats the last row, unstored
                 i = builder.add(m, ir.Constant(INT, r))
                 inside.append(builder.icmp_signed("<=", i, last))
                 i = builder.select(inside[r], i, last)
                 rows.append(B.at(B.array(a, args[0]).data, builder.load(B.at(begins.data, i))))
                 outs.append(B.at(B.array(c, args[5]).data, builder.load(B.at(finishes.data, i)), n))
-            sums = [[cgutils.alloca_once(builder, B.vector) for _ in range(width)] for _ in range(ROWS)]
+            sums = [[cgutils.alloca_once(builder, B.vector) for _ in range(width)] for _ in range(height)]
             for out, row in zip(outs, sums):
                 first = out if isinstance(bias, types.NoneType) else B.at(B.array(bias, args[7]).data, n)
                 for s, total in enumerate(row):
@@ -100,29 +104,40 @@ def _tile(width):
                     x = B.repeat(builder.load(B.at(start, i)))
                     for vector, total in zip(vectors, row):
                         builder.store(B.multiply_add(x, vector, builder.load(total)), total)
+            if isinstance(least, types.Float):
+                floor = B.repeat(args[8])
+                for total in (total for row in sums for total in row):         # unordered: a NaN stays one
+                    y = builder.load(total)
+                    builder.store(builder.select(builder.fcmp_unordered(">", y, floor), y, floor), total)
             for out, row, there in zip(outs, sums, inside):
                 with builder.if_then(there):
                     for s, total in enumerate(row):
                         B.store(builder.load(total), B.at(out, s * B.lanes))
             return context.get_dummy_value()
-        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, types.int64, types.int64), build
+        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, least, types.int64, types.int64), build
     return tile
 
 
-_narrow, _wide = _tile(1), _tile(2)
+_wide, _narrow, _low, _small = _tile(ROWS, 2), _tile(ROWS, 1), _tile(ROWS // 2, 2), _tile(ROWS // 2, 1)
 
 
 @overload(contract, jit_options={"error_model": "numpy"})
-def _contract(a, starts, sp, sq, b, c, ends, bias):
+def _contract(a, starts, sp, sq, b, c, ends, bias, least=None):
     lanes = BYTES // (a.dtype.bitwidth // 8)
 
-    def compiled(a, starts, sp, sq, b, c, ends, bias):
+    def compiled(a, starts, sp, sq, b, c, ends, bias, least=None):
         for n in range(0, b.shape[2], 2 * lanes):
+            wide = n + lanes < b.shape[2]
             for m in range(0, len(starts), ROWS):
-                if n + lanes < b.shape[2]:
-                    _wide(a, starts, sp, sq, b, c, ends, bias, m, n)
+                high = m + ROWS // 2 < len(starts)
+                if wide and high:
+                    _wide(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                elif wide:
+                    _low(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                elif high:
+                    _narrow(a, starts, sp, sq, b, c, ends, bias, least, m, n)
                 else:
-                    _narrow(a, starts, sp, sq, b, c, ends, bias, m, n)
+                    _small(a, starts, sp, sq, b, c, ends, bias, least, m, n)
     return compiled
 
 
@@ -184,3 +199,37 @@ def _turn(typing, x, i, step, y, j, stride):
 @overload(turn, jit_options={"error_model": "numpy"})
 def _compiled_turn(x, i, step, y, j, stride):
     return lambda x, i, step, y, j, stride: _turn(x, i, step, y, j, stride)
+
+
+def least(x, i, n):
+    """The first j < n at which x[i + j] is least: x flat, n > 0 whole vectors."""
+    return np.argmin(x[i:i + n])
+
+
+@intrinsic
+def _least(typing, x, i, n):
+    def build(context, builder, signature, args):
+        B = _Builder(context, builder, x.dtype)
+        source, whole = B.at(B.array(x, args[0]).data, args[1]), ir.IntType(8 * B.bytes)
+        each, index = ir.Constant(ir.VectorType(whole, B.lanes), list(range(B.lanes))), ir.IntType(32)
+        low, where = cgutils.alloca_once_value(builder, B.load(source)), cgutils.alloca_once_value(builder, each)
+        with cgutils.for_range_slice(builder, ir.Constant(INT, B.lanes), args[2], ir.Constant(INT, B.lanes)) as (j, _):
+            y, before = B.load(B.at(source, j)), builder.load(low)
+            less = builder.fcmp_ordered("<", y, before)
+            builder.store(builder.select(less, y, before), low)
+            there = builder.add(B.repeat(builder.trunc(j, whole) if B.bytes < 8 else j), each)
+            builder.store(builder.select(less, there, builder.load(where)), where)
+        pairs = [[builder.extract_element(builder.load(v), ir.Constant(index, l)) for v in (low, where)]
+                 for l in range(B.lanes)]
+        best, place = pairs[0]
+        for y, there in pairs[1:]:
+            first = builder.and_(builder.fcmp_ordered("==", y, best), builder.icmp_signed("<", there, place))
+            better = builder.or_(builder.fcmp_ordered("<", y, best), first)
+            best, place = builder.select(better, y, best), builder.select(better, there, place)
+        return builder.sext(place, INT) if B.bytes < 8 else place
+    return types.int64(x, types.int64, types.int64), build
+
+
+@overload(least, jit_options={"error_model": "numpy"})
+def _compiled_least(x, i, n):
+    return lambda x, i, n: _least(x, i, n)

@@ -99,13 +99,12 @@ class DDPM(Model):
         xt = s.q_sample(x0, t, eps)
         if y is not None:
             y = np.where(rng.random(B) < self.p_drop, self.num_classes, y)
-        f, logvar = self.outputs(xt, t, y)
-        parts = {}
+        (f, u), parts = self.outputs(xt, t, y), {}
         if self.objective != "vlb":
             parts["simple"] = self._simple(f, x0, xt, t, eps)
         if self.objective != "simple":
             x0_hat = to_x0(s, plain(f) if parts else f, xt, t, self.predict)
-            terms = step_terms(s, x0, xt, t, x0_hat, logvar, self.images)
+            terms = step_terms(s, x0, xt, t, x0_hat, self.log_variance(xt, t, u), self.images)
             parts["vlb"] = s.T * ops.mean(terms) + np.mean(end_term(s, x0)).item()         # (4)
         loss, *bound = parts.values()
         return loss + 0.001 * bound[0] if bound else loss, {k: v.item() for k, v in parts.items()}     # (6)
@@ -120,17 +119,20 @@ class DDPM(Model):
         return ops.sum(error) / len(x0)                                                    # (2)
 
     def outputs(self, xt, t, y):
-        """f and ln σ_t², differentiable."""
+        """f and, of a learned variance, u, differentiable; otherwise f and None."""
         B, C, *rest = xt.shape
         out, shape = self.denoiser(xt, t, y), (B, C + C * self.learned, *rest)
         if out.shape != shape:
             raise ValueError(f"the denoiser made {out.shape} of {xt.shape}, not {shape}: its learned_variance must be "
                              f"{self.learned}, as this DDPM's is")
+        return ops.split(out, 2, axis=1) if self.learned else (out, None)
+
+    def log_variance(self, xt, t, u):
+        """ln σ_t², (B, 1, ..., 1), or, learned, (B, ...)."""
         if not self.learned:
-            return out, self.schedule.at(t, xt, self.logvar)[0]
+            return self.schedule.at(t, xt, self.logvar)[0]
         high, low = self.schedule.at(t, xt, self.logvar, self.schedule.log_beta_tilde)
-        f, u = ops.split(out, 2, axis=1)
-        return f, u * high + (1 - u) * low                                                 # (5)
+        return u * high + (1 - u) * low                                                    # (5)
 
     denoise, sample, vlb = denoise, sample, vlb                    # what a trained model is for: sampling.py, vlb.py
 

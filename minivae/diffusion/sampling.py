@@ -56,16 +56,16 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
 
 def _denoise(model, xt, t, y, guidance):
     if guidance in (0, 1):
-        f, logvar = map(plain, model.outputs(xt, t, y))
+        f, u = map(plain, model.outputs(xt, t, y))
     else:                                                          # with and without the class, in one call
         both = np.concatenate([y, np.full(len(y), model.num_classes)])
-        f, logvar = map(plain, model.outputs(np.concatenate([xt, xt]), np.tile(t, 2), both))
+        f, u = map(plain, model.outputs(np.concatenate([xt, xt]), np.tile(t, 2), both))
         f, none = np.split(f, 2)
-        f, logvar = none + guidance * (f - none), logvar[:len(xt)]                         # (3)
+        f, u = none + guidance * (f - none), u[:len(xt)] if model.learned else None        # (3)
     x0_hat = to_x0(model.schedule, f, xt, t, model.predict)
     if not np.isfinite(x0_hat).all():
         raise FloatingPointError(f"what the denoiser makes of x at t = {t[0]} is not finite")
-    return np.clip(x0_hat, -model.clip, model.clip), logvar
+    return np.clip(x0_hat, -model.clip, model.clip), model.log_variance(xt, t, u)
 
 
 @no_grad()

@@ -19,11 +19,11 @@ from scipy.special import entr
 from autograd.jit import kernel
 from autograd.nn import Module, Parameter
 from autograd.threads import crew, parts_of, share, shared, span
-from autograd.vectors import contract, whole_vectors
+from autograd.vectors import contract, least, whole_vectors
 
 from ..checks import check_choice, check_count, check_weight
 
-ROWS = 512                                   # of z, whose distances to all codes stay in the cache
+ROWS = 128                                   # of z, whose distances to all codes stay in the cache
 
 
 class Codebook(Module):
@@ -94,11 +94,7 @@ def _search_part(part, parts, z, columns, halves, k):
         n = min(ROWS, end - i)
         contract(z[i:i + n].reshape(-1), row[:n] * d, 0, 1, columns, scores.reshape(-1), row[:n] * halves.size, halves)
         for r in range(n):
-            least = 0
-            for j in range(halves.size):
-                if scores[r, j] < scores[r, least]:
-                    least = j
-            k[i + r] = least
+            k[i + r] = least(scores.reshape(-1), r * halves.size, halves.size)
 
 
 def perplexity(k: np.ndarray, K: int) -> float:

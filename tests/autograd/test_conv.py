@@ -113,7 +113,7 @@ def _contract(*args):
 
 
 @pytest.mark.equation("vectors.contract", "c[m, n] = sum_{p, q} a[m, p, q] b[p, q, n]", bound=1e-12)
-@pytest.mark.parametrize("rows", [1, 7, 8, 21])
+@pytest.mark.parametrize("rows", [1, 4, 5, 8, 11, 21])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     a, b = rng.standard_normal((rows, 2, 3)), vectors.whole_vectors(rng.standard_normal((2, 3, 8 * width - 1)))
@@ -124,6 +124,8 @@ def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - want - bias)
     _contract(a.reshape(-1), starts, 3, 1, b, c, ends, None)
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - 2 * want - bias)
+    _contract(a.reshape(-1), starts, 3, 1, b, c, ends, bias, 0.5)
+    measure(c.reshape(rows, -1)[ends // b.shape[2]] - np.maximum(want + bias, 0.5))
 
 
 @kernel
@@ -139,6 +141,24 @@ def test_turn_transposes_a_square(dtype, measure, rng):
     _turn(x.reshape(-1), 2 * n + 5, 2 * n, y.reshape(-1), n + 3, n + 3)
     measure(y[1:n + 1, :n] - x[1:, 5:n + 5].T)
     assert not y[0].any() and not y[n + 1:].any() and not y[:, n:].any()
+
+
+@kernel
+def _least(x, i, n):
+    return vectors.least(x, i, n)
+
+
+@pytest.mark.equation("vectors.least", "argmin_j x[j], the first of equals", bound=0)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_least_finds_the_first_of_the_least(dtype, count, measure, rng):
+    n = count * vectors.BYTES // np.dtype(dtype).itemsize
+    for values in (1e9, 3, 1):                                     # without ties, with many, and all alike
+        for _ in range(50):
+            x = rng.integers(0, values, n + 5).astype(dtype)
+            x[:3] = x[n + 3:] = -1                                 # around what is searched
+            measure(_least(x, 3, n) - np.argmin(x[3:n + 3]))
+    assert _least(np.full(n, np.inf, dtype), 0, n) == 0
 
 
 MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, -1.0, 0.5]])

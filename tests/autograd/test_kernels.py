@@ -25,10 +25,11 @@ def test_bernoulli_nll_is_softplus_and_sigmoid(D, parts, dtype, rtol, rng):
 
 
 @BOTH
-def test_the_vjp_of_relu_is_its_numpy_composition(dtype, rtol, rng):
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_vjp_of_relu_is_its_numpy_composition(parts, dtype, rtol, rng):
     y, g = (rng.standard_normal((101, 7)).astype(dtype) for _ in range(2))
     gx, gb = np.full_like(y, np.nan), np.full(7, np.nan, dtype)
-    kernels.relu_vjp(g, y, gx, gb)
+    kernels.relu_vjp(crew(), parts, g, y, gx, gb)
     np.testing.assert_array_equal(gx, np.where(y > 0, g, 0))
     np.testing.assert_allclose(gb, np.where(y > 0, g, 0).astype(float).sum(0), rtol=rtol, atol=10 * rtol)
 
@@ -36,7 +37,7 @@ def test_the_vjp_of_relu_is_its_numpy_composition(dtype, rtol, rng):
 @BOTH
 def test_relu_has_no_derivative_at_zero(dtype, rtol):
     gx, gb = np.empty((1, 3), dtype), np.empty(3, dtype)
-    kernels.relu_vjp(np.ones((1, 3), dtype), np.array([[0, -0.0, -1]], dtype), gx, gb)
+    kernels.relu_vjp(crew(), 1, np.ones((1, 3), dtype), np.array([[0, -0.0, -1]], dtype), gx, gb)
     np.testing.assert_array_equal(gx, 0)
 
 
