@@ -20,7 +20,7 @@ TIME = "8 to 10 min"
 EPOCHS, SIZE, LR, STEPS, GUIDANCE, DRAWN = 5, dict(channels=16, multipliers=(1, 2, 2)), 2e-3, 50, 2.0, 1000
 args = options("diffusion_mnist")
 rng = np.random.default_rng(args.seed)
-digits, bounds = mnist("train"), (0.95, 30, 40)                  # read as ordered, Fréchet distance, the last epoch's loss
+digits, bounds = mnist("train"), (0.95, 30, 40)                  # read as ordered, Fréchet distance, last epoch's loss
 images, labels = digits.images[:, None] / np.float32(127.5) - 1, digits.labels
 if args.quick:
     EPOCHS, SIZE, STEPS, DRAWN, bounds = 1, dict(channels=8, multipliers=(1, 2)), 10, 100, (0.0, np.inf, 450)

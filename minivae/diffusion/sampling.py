@@ -74,7 +74,7 @@ def sample(model, n: int, rng: np.random.Generator, y=None, guidance: float = 1.
     """n draws from the model, (n, *shape), of the classes y (n,), or of any.
 
     guidance   weight of the class: 1 as it is, 0 not at all; more gives more typical and less varied draws
-    steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, at most T, its own
+    steps      None with eta = 1: T ancestral steps, with the model's variance; else at most T of DDIM's, with its own
     eta        of DDIM: 0 makes x_0 a function of x_T
     on_step    called before each step with t, x_t and the x̂_0 that the denoiser sees in it
     noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean
