@@ -22,7 +22,7 @@ rng = np.random.default_rng(args.seed)
 digits, test, bounds = mnist("train").images, mnist("test"), (0.8, 0.1)
 if args.quick:
     CODES, SAMPLES, READING, digits, bounds = 4, 2, 300, digits[:10_000], (0.5, 0.5)
-batches = Batches(digits, 128)                                     # in gray: a critic knows bits from their means
+batches = Batches(digits, 128)                                     # in grey: a critic knows bits from their means
 
 
 def trained(model, epochs, *rates):
@@ -77,6 +77,6 @@ for name, figure in figures.items():
 
 # %% The demo judges itself
 assert agreement > bounds[0], f"a critic's logit and the log ratio agree by {agreement:.2f} only"
-assert abs(read["VAE"] + exact.mean()) < bounds[1], f"a critic misreads KL(q̄ ‖ p): {read}, in truth {-exact.mean():.2f}"
+assert abs(read["VAE"] + exact.mean()) < bounds[1], f"a critic misreads KL(q̄ ‖ p): {read}, truly {-exact.mean():.2f}"
 assert read["AAE"] < read["VAE"], f"the AAE's codes are no more like the prior: {read}"
 assert args.quick or distance["VAE-GAN"] < distance["VAE"], f"a VAE-GAN's samples are no better: {distance}"

@@ -53,7 +53,7 @@ figures = {"samples": plots.image_grid(cvae.sample(np.arange(100) % 10, rng), 10
            "styles": plots.image_grid(np.concatenate([x[first][:, None], copies], axis=1).reshape(-1, 784), 11,
                                       "left: a digit; right: its style in every class")}
 
-# %% A part of the image in place of the label: one, two and three quadrants, gray pixels
+# %% A part of the image in place of the label: one, two and three quadrants, grey pixels
 half, corner = np.arange(28) < 14, np.arange(784).reshape(28, 28)
 quadrants = [corner[~half][:, half], corner[half][:, half], corner[half][:, ~half]]
 better, grids = [], []
@@ -67,7 +67,7 @@ for n in (1, 2, 3):
     log_p = model.log_likelihood(unknown[:, rest], unknown[:, seen], 20, rng)
     baseline = plain.predict(unknown[:, seen]).log_prob(unknown[:, rest]).data
     better.append(np.mean(log_p - baseline))
-    print(f"{n} of 4 quadrants given: -ln p(the rest) <= {-log_p.mean():.1f}, without latents {-baseline.mean():.1f} nats")
+    print(f"{n} of 4 quadrants given: -ln p(rest) <= {-log_p.mean():.1f}, without latents {-baseline.mean():.1f} nats")
     row = [np.where(np.isin(np.arange(784), seen), unknown[:10], 0.35), unknown[:10].copy()]
     y = unknown[:10, seen]
     for fill in (plain.predict(y).mean.data, model.sample(y, rng), model.sample(y, rng)):

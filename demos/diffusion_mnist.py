@@ -20,7 +20,7 @@ TIME = "8 to 10 min"
 EPOCHS, SIZE, LR, STEPS, GUIDANCE, DRAWN = 5, dict(channels=16, multipliers=(1, 2, 2)), 2e-3, 50, 2.0, 1000
 args = options("diffusion_mnist")
 rng = np.random.default_rng(args.seed)
-digits, bounds = mnist("train"), (0.95, 30, 40)              # read as ordered, Frechet distance, the last epoch's loss
+digits, bounds = mnist("train"), (0.95, 30, 40)                  # read as ordered, Fréchet distance, last epoch's loss
 images, labels = digits.images[:, None] / np.float32(127.5) - 1, digits.labels
 if args.quick:
     EPOCHS, SIZE, STEPS, DRAWN, bounds = 1, dict(channels=8, multipliers=(1, 2)), 10, 100, (0.0, np.inf, 450)
@@ -41,7 +41,7 @@ wanted = np.arange(DRAWN) % 10
 drawn = {w: to_unit(model.sample(DRAWN, rng, y=wanted, guidance=w, steps=STEPS)) for w in (1.0, GUIDANCE)}
 for w, x in drawn.items():
     print(f"guidance {w:g}: {accuracy(x, wanted):.1%} of {DRAWN} are read as ordered, "
-          f"Frechet distance {frechet_digits(x):.1f} (digits: {frechet_digits(digits.images[:DRAWN]):.1f})")
+          f"Fréchet distance {frechet_digits(x):.1f} (digits: {frechet_digits(digits.images[:DRAWN]):.1f})")
 path = {}
 model.sample(10, rng, y=np.arange(10), guidance=GUIDANCE, on_step=lambda t, x, x0_hat: path.update({t: (x, x0_hat)}))
 shown = 1000, 800, 600, 500, 400, 300, 200, 100, 1
@@ -55,5 +55,5 @@ for name, figure in figures.items():
 # %% The demo judges itself
 right, distance = accuracy(drawn[GUIDANCE], wanted), frechet_digits(drawn[GUIDANCE])
 assert right >= bounds[0], f"only {right:.1%} of the digits are read as what was ordered"
-assert distance < bounds[1], f"the Frechet distance from the test digits is {distance:.1f}"
+assert distance < bounds[1], f"the Fréchet distance from the test digits is {distance:.1f}"
 assert rows[-1]["simple"] < bounds[2], f"the loss is {rows[-1]['simple']:.0f} of the 784 that no answer costs"

@@ -34,6 +34,7 @@ try:
         config = {"model": "vae", "settings": runs.DEFAULTS | {"latent_dim": 2, "binarise": True}, "shape": [1, 28, 28]}
         run = runs.Run(runs.build(config, rng), config)
         batches = Batches(mnist("train").images[:DIGITS], 128, binarise=True)
+        print(f"training {run.model.describe()}, as no run was named")
         fit(run.model, batches, epochs=EPOCHS, optimizer=optim.Adam(run.model.parameters(), 2e-3), rng=rng)
     x, *labels = (a[:CODES] for a in run.data("test"))
 except ValueError as error:

@@ -132,7 +132,8 @@ def _train(args, path, resume):
     with np.errstate(all="ignore"):                                # fit itself watches for what is not finite
         rows = fit(model, batches, epochs=settings["epochs"], rng=rng, history=args.out / "history.csv", config=config,
                    optimizer=make(settings["lr"]), checkpoint=path, resume=resume)
-    print(f"{path} holds the model after {len(rows)} epochs: python -m minivae evaluate {shlex.quote(str(args.out))}")
+    epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
+    print(f"{path} holds the model after {epochs}: python -m minivae evaluate {shlex.quote(str(args.out))}")
 
 
 @no_grad()
@@ -150,10 +151,11 @@ def judge(args):
         terms.append([np.asarray(term) for term in model.elbo(*batch, rng)])
         nll.append(-model.log_likelihood(*batch, args.samples, rng))
     (recon, kl), nll = np.concatenate(terms, axis=1).mean(axis=1, dtype=float), np.concatenate(nll)
-    print(f"{len(nll):,} examples of {source}, in nats each:")
-    print(f"-ELBO      {kl - recon:9.3f}  = KL {kl:.3f} - recon {recon:.3f}")
-    error, given = nll.std() / math.sqrt(len(nll)), "|y" if labels else ""
-    print(f"-ln p(x{given}) <={nll.mean():9.3f}  +- {error:.3f}, with {args.samples} importance samples")
+    seen = ", which it was trained on" if source != "mnist" and source == settings["data"] else ""
+    print(f"{len(nll):,} examples of {source}{seen}, in nats each:")
+    print(f"{'-ELBO':13}{kl - recon:9.3f}  = KL {kl:.3f} - recon {recon:.3f}")
+    error, bound = nll.std() / math.sqrt(len(nll)), "-ln p(x|y) <=" if labels else "-ln p(x) <="
+    print(f"{bound:13}{nll.mean():9.3f}  +- {error:.3f}, with {args.samples} importance samples")
 
 
 def draw(args):

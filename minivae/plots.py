@@ -96,14 +96,23 @@ def latent_scatter(codes: np.ndarray, labels: np.ndarray) -> Figure:
     figure = Figure((6.5, 6), layout="constrained")
     ax = figure.add_subplot(xlabel="z₁", ylabel="z₂", aspect="equal")
     ax.set_title("test digits at μ(x), and the prior's 1σ and 2σ")
-    dots = ax.scatter(*codes.T, c=labels, cmap="tab10", s=3, alpha=0.6, linewidths=0, rasterized=True)
-    angle = np.linspace(0, 2 * np.pi, 200)
+    _legend(ax, _by_label(ax, codes, labels, s=3, alpha=0.6), labels)
+    return figure
+
+
+def _by_label(ax, codes, labels, **options):
+    """Codes (N, 2) coloured by integer label, with the prior's one- and two-sigma circles; returns the dots."""
+    dots = ax.scatter(*codes.T, c=labels, cmap="tab10", linewidths=0, rasterized=True, **options)
     for sigma in (1, 2):
-        ax.plot(sigma * np.cos(angle), sigma * np.sin(angle), "k--", lw=0.8, alpha=0.5)
+        ax.plot(*_ellipse((0, 0), np.eye(2), sigma), "k--", lw=0.8, alpha=0.5)
+    return dots
+
+
+def _legend(ax, dots, labels):
+    """Beside the axes, which colour is which label."""
     classes = np.unique(labels)
     ax.legend([Line2D([], [], ls="", marker="o", color=dots.to_rgba(c)) for c in classes], classes, frameon=False,
               loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
 
 
 def signal_to_noise(results: dict) -> Figure:
@@ -418,14 +427,10 @@ def code_use(shares: np.ndarray, bits: np.ndarray) -> Figure:
 def codes(models: dict[str, np.ndarray], labels: np.ndarray, reach: float) -> Figure:
     """By model, codes (N, 2) coloured by integer label, with the prior's one- and two-sigma circles."""
     figure = Figure((4.2 * len(models) + 0.8, 4.4), layout="constrained")
-    angle, classes = np.linspace(0, 2 * np.pi, 200), np.unique(labels)
     for ax, (name, z) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items()):
-        dots = ax.scatter(*z.T, c=labels, cmap="tab10", s=2, alpha=0.5, linewidths=0, rasterized=True)
-        for sigma in (1, 2):
-            ax.plot(sigma * np.cos(angle), sigma * np.sin(angle), "k--", lw=0.8, alpha=0.5)
+        dots = _by_label(ax, z, labels, s=2, alpha=0.5)
         ax.set(title=f"{name}: z ~ q(z | x)", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    ax.legend([Line2D([], [], ls="", marker="o", color=dots.to_rgba(c)) for c in classes], classes, frameon=False,
-              loc="center left", bbox_to_anchor=(1, 0.5))
+    _legend(ax, dots, labels)
     return figure
 
 

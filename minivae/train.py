@@ -59,7 +59,7 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | P
         raise ValueError("the optimizer has none of the model's parameters")
     for path in filter(None, (history, checkpoint)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)       # before the first epoch, not after it
-    run = Run([len(batches.data), batches.batch_size])
+    run = Position([len(batches.data), batches.batch_size])
     if resume and checkpoint and Path(checkpoint).exists():
         found = load(checkpoint)
         position = found.header["position"]
@@ -67,7 +67,7 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | P
             raise ValueError(f"{checkpoint} is of {position['size'][0]} examples in batches of {position['size'][1]}, "
                              f"not of {run.size[0]} in batches of {run.size[1]}")
         restore(found, model, optimizer, rng, ema)
-        run = Run(**position)
+        run = Position(**position)
         if history and run.rows:
             write_csv(history, run.rows)                           # a kill may have come between the two
     progress, saved = Progress(epochs * len(batches), run.t), time.perf_counter()
@@ -131,7 +131,7 @@ def _blame(model, batch, rng, state, t, checkpoint):
     return f"the loss is not finite at step {t}: {found}{last}"
 
 
-class Run:
+class Position:
     """Where a run is: what a checkpoint holds beside the weights. All of JSON's types."""
 
     def __init__(self, size, epoch=1, done=0, t=0, seconds=0.0, start=None, sums=None, rows=None):

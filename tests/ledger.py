@@ -89,6 +89,7 @@ def table(measured) -> list[str]:
     lines = [f"{'identity':{width}}  kind  measured     bound     margin"]
     for mark, value in found:
         margin = f"{mark.bound / value:10.3g}" if value else "     exact"
+        margin = margin if value <= mark.bound else "    BROKEN"
         lines.append(f"{mark.id:{width}}   {mark.kind}    {value:8.1e}  {mark.bound:8.1e} {margin}")
     return lines
 

@@ -100,4 +100,5 @@ def check_data(data, bounds=None):
             good = ((rows >= low) & (rows <= high)).reshape(len(rows), -1).all(axis=1)
             if not good.all():
                 wanted = f"NaN or values outside [{low}, {high}]" if bounds else "NaN or inf"
-                raise ValueError(f"the data have {wanted}, first in row {i + int(np.argmin(good))}")
+                mend = ": scale them, or train with a Gaussian likelihood" if bounds else ""
+                raise ValueError(f"the data have {wanted}, first in row {i + int(np.argmin(good))}{mend}")

@@ -12,7 +12,7 @@ import numpy as np
 from autograd import ops
 from autograd.nn import MLP, Module, check_rng, time_embedding
 
-from ..checks import check_classes, check_count, check_times
+from ..checks import check_classes, check_count, check_times, check_widths
 
 MANY = 2 ** 16                               # times, too many for a table
 
@@ -35,13 +35,11 @@ class MLPDenoiser(Module):
                  learned_variance: bool = False, *, time_dim: int = 32, activation: str = "relu",
                  rng: np.random.Generator):
         check_rng(rng)
-        if not isinstance(hidden, (tuple, list)):
-            raise ValueError(f"hidden must be a tuple of widths, not {hidden!r}")
         self.shape, self.num_classes = (check_count(dim, "dim"),), num_classes
         self.time_dim, self.learned_variance = check_count(time_dim, "time_dim", least=2), learned_variance
         if time_dim % 2:
             raise ValueError(f"time_dim must be even, a sine and a cosine for each frequency, not {time_dim}")
-        widths = [check_count(n, "a width in hidden") for n in hidden]
+        widths = check_widths(hidden, "hidden")
         classes = 0 if num_classes is None else check_count(num_classes, "num_classes")
         self.net = MLP(dim + time_dim + classes, *widths, (1 + learned_variance) * dim, activation=activation, rng=rng)
 

@@ -7,7 +7,7 @@
          so that the score is that of q(x_t)^{1−w} q(x_t | y)^w
     (4)  what the last step, s = 0, gives is a mean: noise would only blur it                [diffusion.last-step]
     (5)  Gaussian data, the best denoiser: (1), with z in the last step too, gives their variance for any T if
-         σ_t² = β̃_t + c² Var(x_0 | x_t), c = √ᾱ_{t−1} β_t / (1 − ᾱ_t):  β_t if Var x_0 = 1, β̃_t if 0  [diffusion.variance]
+         σ_t² = β̃_t + c² Var(x_0 | x_t), c = √ᾱ_{t−1} β_t/(1 − ᾱ_t): β_t if Var x_0 = 1, β̃_t if 0 [diffusion.variance]
          and (2) with η = 0, so σ = 0, is wrong by O(1/T)                                     [diffusion.ddim-order]
 
 Ho et al., arXiv:2006.11239, algorithm 2, for (1); Song, Meng and Ermon, arXiv:2010.02502, equations 12 and 16, for (2);
@@ -27,7 +27,7 @@ from ..train import Progress
 from .schedule import Schedule
 from .score import from_x0, to_x0
 
-ROWS, NUMBERS = 512, 2 ** 17                 # examples, and numbers in them, that are denoised at once: more leave the cache
+ROWS, NUMBERS = 512, 2 ** 17                 # examples, and numbers in them, denoised at once: more leave the cache
 
 
 @no_grad()
@@ -74,7 +74,7 @@ def sample(model, n: int, rng: np.random.Generator, y=None, guidance: float = 1.
     """n draws from the model, (n, *shape), of the classes y (n,), or of any.
 
     guidance   weight of the class: 1 as it is, 0 not at all; more gives more typical and less varied draws
-    steps      None with eta = 1: T ancestral steps, with the model's variance; otherwise DDIM's, T at most, with its own
+    steps      None with eta = 1: T ancestral steps, with the model's variance; else at most T of DDIM's, with its own
     eta        of DDIM: 0 makes x_0 a function of x_T
     on_step    called before each step with t, x_t and the x̂_0 that the denoiser sees in it
     noise      draw x_0 from p(x_0 | x_1), where the ancestral sampler otherwise gives its mean

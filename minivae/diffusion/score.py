@@ -90,6 +90,6 @@ class MixtureDenoiser(Module):
         y = check_classes(y, len(x), self.num_classes)
         signal, noise = self.schedule.at(t, x[:, None], self.schedule.signal, self.schedule.noise)
         w, away = signal ** 2 * self.variances + noise ** 2, x[:, None] - signal * self.means           # (B, K, D)
-        p = ops.softmax(self.log_prior[y] - 0.5 * ops.sum(away ** 2 / w + np.log(w), axis=2))          # p(k | x_t), (B, K)
+        p = ops.softmax(self.log_prior[y] - 0.5 * ops.sum(away ** 2 / w + np.log(w), axis=2))      # p(k | x_t), (B, K)
         x0 = ops.sum(ops.expand_dims(p, 2) * (self.means + signal * self.variances / w * away), axis=1)         # (5)
         return from_x0(self.schedule, x0, x, t, self.predict)

@@ -51,7 +51,7 @@ def expectation_gradients(f: Callable, mu: np.ndarray, logvar: np.ndarray, *, sa
         values = plain(check_density(f(Tensor(z)), z, factors)).reshape(samples, -1)
     check_finite(values, z, "at a draw of q")
     score = np.stack([eps / sigma, (eps * eps - 1) / 2], axis=1)
-    parts = (values if blanket is None else values @ blanket)[:, None]             # (3)
+    parts = (values if blanket is None else values @ blanket)[:, None]                     # (3)
     a = 0
     if estimator != "score":
         weight = np.ones_like(score) if estimator == "baseline" else score * score

@@ -149,7 +149,7 @@ def fit_reverse(log_p: Callable, start: Gaussian, mean_field: bool = False, node
 
     v = np.concatenate([start.mean, np.log(np.diag(start.root)), [] if mean_field else start.root[below]])
     found = scipy.optimize.minimize(value_and_grad(kl), v, jac=True, method="L-BFGS-B",
-                     options={"maxiter": 2000, "gtol": 1e-9, "ftol": 1e-15})
+                                    options={"maxiter": 2000, "gtol": 1e-9, "ftol": 1e-15})
     if not (np.isfinite(found.fun) and np.abs(found.jac).max() < 1e-3):
         raise ValueError(f"KL(q ‖ p) has no minimum downhill from start = N({start.mean}, ...): {found.message}")
     mean, root = unpack(found.x)

@@ -132,10 +132,10 @@ class GaussianMixture(Mixture):
             if self.covariance == "spherical":
                 scatter, floor = np.mean(scatter), np.mean(floor)
             if self.covariance != "tied":
-                self.covariances_[k] = raised(scatter / counts[k], floor)             # (4)
+                self.covariances_[k] = raised(scatter / counts[k], floor)                  # (4)
             total = total + scatter
         if self.covariance == "tied":
-            self.covariances_ = raised(total / len(X), floor)                         # (4)
+            self.covariances_ = raised(total / len(X), floor)                              # (4)
 
     def _log_densities(self, X):
         log_p, D = np.empty((len(X), len(self.means_))), X.shape[1]

@@ -67,7 +67,7 @@ class MixturePPCA(Mixture):
         Minv, I = np.linalg.inv(self._gram()), np.eye(q)
         self.W_ = SW @ np.linalg.inv(noise * I + Minv @ W.swapaxes(1, 2) @ SW)             # (4)
         trace = trace - np.sum(SW @ Minv * self.W_, axis=(1, 2))                   # of Sₖ − SₖWₖMₖ⁻¹Wₖᵀ
-        self.noise_variance_ = np.maximum(trace / D, self.floor_)                           # (4)
+        self.noise_variance_ = np.maximum(trace / D, self.floor_)                          # (4)
         U, length, _ = np.linalg.svd(self.W_, full_matrices=False)
         self.W_ = U * length[:, None]                              # turned to principal axes: WₖWₖᵀ is the same
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from autograd import no_grad, ops, optim
+from autograd import Tensor, no_grad, ops, optim
 from autograd.nn import Dropout, Linear, Sequential, check_state
 
 from ..data import Batches, binarise, mnist
@@ -49,7 +49,7 @@ class DigitClassifier(Model):
         self.head = Linear(h, 10, rng=rng)
         self.right = np.zeros(2, np.int64)
 
-    def loss(self, batch, rng: np.random.Generator):
+    def loss(self, batch: tuple, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         x, labels = batch
         x = augment(x, rng) if self.training else x
         p = Categorical(self.head(self.body(x, rng)))

@@ -29,7 +29,6 @@ from autograd.tensor import plain
 
 from ..data.batches import as_floats
 
-
 FOLDS = 5                                    # of the examples: each is predicted by trees that have not seen it
 TOGETHER = 64                                # examples, or pairs of them, that share a factor
 BATCH = 1000                                 # images drawn and encoded at a time

@@ -10,7 +10,7 @@ q(z) = 1/N Σₙ q(z | xₙ) over the N training examples is estimated from the 
 to be in the sum, as 1/N of it. Over the draw of the others E q̂(zᵢ) is q(zᵢ) by (5), but by (4) it is
 ((M − 1) q(zᵢ) + (N − M) q(zᵢ | xᵢ)/N) / (M (N − 1)), from q(zᵢ)/M, where xᵢ is all of q(zᵢ), down to
 q(zᵢ) (M − 1)/(M (N − 1)), where it is nothing; at M = N it is q(zᵢ)/N, and TC comes out (d − 1) ln N too large.
-Nats throughout. Chen et al., arXiv:1802.04942, section 4 and appendix C.
+Nats throughout. Chen et al., arXiv:1802.04942, section 3 and appendix C.
 """
 import math
 
@@ -22,7 +22,7 @@ from autograd.fused import LOG_2PI
 from autograd.kernels import exp_and_log1p, kernel
 from autograd.primitive import op
 
-from ..checks import check_weight
+from ..checks import check_choice, check_weight
 from .vae import VAE
 
 
@@ -33,11 +33,10 @@ class BetaTCVAE(VAE):
     """
 
     def __init__(self, data_dim: int, *, data_size: int, beta: float = 6.0, weights: str = "stratified", **options):
-        if weights not in ("stratified", "weighted"):
-            raise ValueError(f"weights is 'stratified' or 'weighted', not {weights!r}")
         if not isinstance(data_size, (int, np.integer)) or data_size < 2:
             raise ValueError(f"data_size is how many training examples there are, at least 2, not {data_size!r}")
-        self.beta, self.data_size, self.weights = check_weight(beta, "beta"), int(data_size), weights
+        self.beta, self.data_size = check_weight(beta, "beta"), int(data_size)
+        self.weights = check_choice(weights, "weights", ("stratified", "weighted"))
         super().__init__(data_dim, **options)
 
     def penalty(self, q, z, kl):

@@ -10,7 +10,7 @@
 z (N, d), k (N,), e and m (K, d), N and n (K,). (3) is what (2) would have after many steps at rest, and forgets z of
 1 / (1 − γ) batches ago. A code that is nearest to nothing gets no gradient and stays unused: so it is restarted, as one
 of the z, at random. van den Oord, Vinyals and Kavukcuoglu, arXiv:1711.00937, appendix A.1, for (3); Dhariwal et al.,
-arXiv:2005.00341, section 3.2, for restarts.
+arXiv:2005.00341, section 3.1, for restarts.
 """
 import numpy as np
 from scipy import sparse

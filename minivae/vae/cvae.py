@@ -20,7 +20,7 @@ from autograd import Tensor, no_grad, ops
 from autograd.nn import MLP
 from autograd.tensor import plain
 
-from ..checks import check_choice, check_count
+from ..checks import check_choice, check_count, check_widths
 from ..distributions import Bernoulli, Normal
 from .vae import VAE, Elbo
 
@@ -37,8 +37,7 @@ class CVAE(VAE):
                  prior: str = "learned", prior_hidden: tuple = (), activation: str = "relu", rng: np.random.Generator,
                  **options):
         check_choice(prior, "prior", ("learned", "standard"))
-        if not isinstance(prior_hidden, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in prior_hidden):
-            raise ValueError(f"prior_hidden must be a tuple of positive whole numbers, not {prior_hidden!r}")
+        prior_hidden = check_widths(prior_hidden, "prior_hidden")
         self.condition_dim = check_count(condition_dim, "condition_dim")
         super().__init__(data_dim, latent_dim, hidden, activation=activation, rng=rng, **options)
         self.prior_net = None

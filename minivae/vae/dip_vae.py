@@ -5,13 +5,13 @@
          loss = −ELBO + λ_od Σ_{i≠j} C²ᵢⱼ + λ_d Σᵢ (Cᵢᵢ − 1)²                                [dip.objective]
 
 μ(x) and Σ(x) = diag σ²(x) are the encoder's; C (d, d) is that of the batch. Kumar, Sattigeri and Balakrishnan,
-arXiv:1711.00848, section 3; in the first kind σ(x) may shrink to 0 unseen, hence the larger λ_d there.
+arXiv:1711.00848, section 2; in the first kind σ(x) may shrink to 0 unseen, hence the larger λ_d there.
 """
 import numpy as np
 
 from autograd import ops
 
-from ..checks import check_weight
+from ..checks import check_choice, check_weight
 from .vae import VAE
 
 
@@ -23,9 +23,8 @@ class DIPVAE(VAE):
 
     def __init__(self, data_dim: int, *, kind: str = "ii", lambda_od: float = 10.0, lambda_d: float | None = None,
                  **options):
-        if kind not in ("i", "ii"):
-            raise ValueError(f"kind is 'i' or 'ii', not {kind!r}")
-        self.kind, self.lambda_od = kind, check_weight(lambda_od, "lambda_od")
+        self.kind = check_choice(kind, "kind", ("i", "ii"))
+        self.lambda_od = check_weight(lambda_od, "lambda_od")
         wanted = lambda_od * (10 if kind == "i" else 1) if lambda_d is None else lambda_d
         self.lambda_d = check_weight(wanted, "lambda_d")
         super().__init__(data_dim, **options)

@@ -17,7 +17,7 @@ from autograd import no_grad, ops
 from autograd.nn import MLP, Module
 from autograd.optim import Adam, Players
 
-from ..checks import check_weight
+from ..checks import check_weight, check_widths
 from .vae import VAE
 
 
@@ -28,7 +28,7 @@ class FactorVAE(VAE):
                  **options):
         self.gamma = check_weight(gamma, "gamma")
         super().__init__(data_dim, rng=rng, **options)
-        self.critic = MLP(self.latent_dim, *critic, 1, activation="leaky_relu", rng=rng)
+        self.critic = MLP(self.latent_dim, *check_widths(critic, "critic"), 1, activation="leaky_relu", rng=rng)
 
     def optimizer(self, lr: float = 1e-3, critic_lr: float = 1e-3) -> Players:
         """Adam for both players."""
@@ -39,8 +39,8 @@ class FactorVAE(VAE):
     def penalty(self, q, z, kl):
         return super().penalty(q, z, kl) + self.gamma * ops.mean(self.critic(z))           # (1)
 
-    def objectives(self, batch, rng: np.random.Generator):
-        one, other = np.array_split(batch, 2) if len(batch) > 1 else (batch, batch)
+    def objectives(self, x, rng: np.random.Generator):
+        one, other = np.array_split(x, 2) if len(x) > 1 else (x, x)
         with no_grad():
             real, permuted = self.encode(one).sample(rng), permute(self.encode(other).sample(rng), rng)
         with frozen(self.critic):

@@ -7,10 +7,11 @@ in [0, 1], y (B, C), in nats. It is the baseline of Sohn, Lee and Yan, 2015.
 """
 import numpy as np
 
+from autograd import Tensor
 from autograd.nn import MLP
 from autograd.tensor import plain
 
-from ..checks import check_count, finite
+from ..checks import check_count, check_widths, finite
 from ..distributions import Bernoulli
 from ..train import Model
 
@@ -21,9 +22,7 @@ class FeedForward(Model):
     def __init__(self, data_dim: int, condition_dim: int, hidden: tuple = (500, 500), *, rng: np.random.Generator):
         self.data_dim = check_count(data_dim, "data_dim")
         self.condition_dim = check_count(condition_dim, "condition_dim")
-        if not isinstance(hidden, (tuple, list)):
-            raise ValueError(f"hidden must be a tuple of widths, not {hidden!r}")
-        widths = [check_count(n, "a width in hidden") for n in hidden]
+        widths = check_widths(hidden, "hidden")
         self.net = MLP(self.condition_dim, *widths, self.data_dim, activation="relu", rng=rng)
 
     def predict(self, y) -> Bernoulli:
@@ -31,9 +30,9 @@ class FeedForward(Model):
         finite(plain(y), "y", (None, self.condition_dim))
         return Bernoulli(self.net(y))
 
-    def loss(self, batch: tuple, rng: np.random.Generator):
+    def loss(self, batch: tuple, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """−ln p(x | y) in nats, averaged over a batch (x, y)."""
-        if not isinstance(batch, tuple) or len(batch) != 2:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError("a batch must be a pair (x, y)")
         x, y = batch
         values = finite(plain(x), "x", (len(y), self.data_dim))

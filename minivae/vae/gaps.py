@@ -21,7 +21,6 @@ from autograd import no_grad, ops, value_and_grad
 
 from ..distributions import Normal
 
-
 TOO_NARROW = "a posterior is too narrow, or too far from 0, for quadrature on [-8, 8] in steps of 0.08"
 
 

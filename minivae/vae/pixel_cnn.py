@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from autograd import no_grad, ops
+from autograd import Tensor, no_grad, ops
 from autograd.conv import conv2d
 from autograd.nn import Conv2d, Embedding, Linear, Parameter, check_rng
 
@@ -63,7 +63,7 @@ class PixelCNN(Model):
         k = self.check(k)
         return ops.sum(self.predict(k).log_prob(k), axis=(1, 2))                           # (1)
 
-    def loss(self, k, rng: np.random.Generator):
+    def loss(self, k, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """−ln p(k) in nats, averaged over k (B, h, w), and the same as bits a code."""
         nll = -ops.mean(self.log_prob(k))
         return nll, {"nll": nll.item(), "bits": nll.item() / (math.prod(self.grid) * math.log(2))}     # (3)

@@ -16,7 +16,6 @@ loss is −ELBO, averaged over the batch. f, μ, ln σ² are MLPs. Kingma and We
 Lucas et al., arXiv:1911.02469, for (7), with λᵢ the eigenvalues of the data covariance and wᵢ the columns of f.
 """
 import math
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from autograd import Tensor, no_grad, ops
 from autograd.nn import MLP, Parameter, check_rng
 from autograd.tensor import plain
 
-from ..checks import check_count
+from ..checks import check_choice, check_count, check_weight, check_widths, positive
 from ..distributions import Bernoulli, Normal
 from ..train import Model
 
@@ -56,23 +55,16 @@ class VAE(Model):
                  variance: float | str = 1.0, kl: str = "analytic", kl_warmup: int = 0, free_bits: float = 0.0,
                  activation: str = "relu", rng: np.random.Generator):
         check_rng(rng)
-        for name, sizes in {"data_dim": [data_dim], "latent_dim": [latent_dim], "hidden": hidden}.items():
-            if not isinstance(sizes, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in sizes):
-                what = "a tuple of positive whole numbers" if name == "hidden" else "a positive whole number"
-                raise ValueError(f"{name} must be {what}, not {sizes if name == 'hidden' else sizes[0]!r}")
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"likelihood is 'bernoulli' or 'gaussian', not {likelihood!r}")
-        if kl not in ("analytic", "monte-carlo"):
-            raise ValueError(f"kl is 'analytic' or 'monte-carlo', not {kl!r}")
-        if variance != "learned" and not (isinstance(variance, Real) and 0 < variance < math.inf):
-            raise ValueError(f"variance is a positive number or 'learned', not {variance!r}")
+        self.data_dim, self.latent_dim = check_count(data_dim, "data_dim"), check_count(latent_dim, "latent_dim")
+        self.likelihood = check_choice(likelihood, "likelihood", ("bernoulli", "gaussian"))
+        self.analytic = check_choice(kl, "kl", ("analytic", "monte-carlo")) == "analytic"
+        if variance != "learned":
+            positive(variance, "variance, unless 'learned',")
         if variance != 1 and likelihood == "bernoulli":
             raise ValueError(f"a Bernoulli likelihood has no variance, {variance!r} or other: choose 'gaussian'")
-        if not all(isinstance(v, Real) and 0 <= v < math.inf for v in (kl_warmup, free_bits)):
-            raise ValueError(f"kl_warmup and free_bits are numbers >= 0, not {kl_warmup} and {free_bits}")
-        self.data_dim, self.latent_dim, self.likelihood = data_dim, latent_dim, likelihood
-        self.analytic, self.kl_warmup, self.kl_weight, self.free_bits = kl == "analytic", kl_warmup, 1.0, free_bits
-        self.encoder, self.decoder = self.networks(hidden, activation, rng)
+        self.kl_warmup, self.kl_weight = check_weight(kl_warmup, "kl_warmup"), 1.0
+        self.free_bits = check_weight(free_bits, "free_bits")
+        self.encoder, self.decoder = self.networks(check_widths(hidden, "hidden"), activation, rng)
         learned = variance == "learned"
         self.logvar = Parameter(np.zeros(1)) if learned else np.full(1, math.log(variance), np.float32)
 

@@ -9,7 +9,7 @@ x (B, s²) square images; z_e, z_q (B, h, w, d) with h = w = s / 2ⁿ; k (B, h, 
 holds its argument constant. In (3) the second term moves e alone, and is left out where e is a moving average, see
 codebook.py; the third keeps z_e near what stands for it. With the uniform prior, as in training, the KL is constant.
 Samples and short codes take a prior that knows which codes go together: `code_prior`, fitted to the codes afterwards
-(pixel_cnn.py). van den Oord, Vinyals and Kavukcuoglu, Neural discrete representation learning, arXiv:1711.00937, 3.
+(pixel_cnn.py). van den Oord, Vinyals and Kavukcuoglu, arXiv:1711.00937, section 3.
 """
 import math
 from typing import NamedTuple

@@ -184,7 +184,7 @@ def test_beta_1_leaves_the_loss_of_the_vae_and_its_gradient():
 
 @pytest.mark.parametrize("options, message", [
     ({"beta": -1}, "beta must be a number >= 0, not -1"), ({"beta": np.nan}, "beta must be a number >= 0"),
-    ({"weights": "minibatch"}, "'stratified' or 'weighted', not 'minibatch'"),
+    ({"weights": "minibatch"}, "'stratified', 'weighted', not 'minibatch'"),
     ({"data_size": 1}, "at least 2, not 1"), ({"data_size": 1e5}, "how many training examples.*not 100000.0")])
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):

@@ -226,7 +226,7 @@ def fuzzed(raw, rng):
 
 
 def test_a_damaged_checkpoint_is_refused_or_is_still_the_same(saved, tmp_path, rng):
-    path, run = saved
+    path, _ = saved
     raw, whole, refused = path.read_bytes(), checkpoint.load(path), 0
     bad = tmp_path / "bad.npz"
     for _ in range(FUZZ):
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_is_refused_or_is_still_the_same(saved, tmp_path, r
 
 
 def test_foreign_and_future_checkpoints_are_refused_and_change_nothing(saved, tmp_path):
-    path, run = saved
+    path, _ = saved
     bad = tmp_path / "bad.npz"
     for arrays, message in (({"a": np.ones(3)}, "not a checkpoint"), ({"header": np.arange(9)}, "not a checkpoint")):
         np.savez(bad, **arrays)

@@ -13,6 +13,7 @@ from minivae.train import fit
 from minivae.vae import CVAE, VAE, FeedForward
 
 from .test_distributions import z_score
+from .test_vae import check_gradients
 
 D, C, d, s2 = 5, 3, 2, np.exp(-0.5)          # widths of x, y and z, and the noise of x
 
@@ -220,19 +221,7 @@ def test_gradients_of_the_loss_pass_finite_differences(rng, options, labels):
         p.assign(p.data + 0.3 * rng.standard_normal(p.shape))
     x = (rng.random((5, 6)) < 0.5).astype(float)
     y = rng.integers(0, 3, 5) if labels else rng.standard_normal((5, 3))
-
-    def loss():
-        return model.loss((x, y), np.random.default_rng(3))[0]
-
-    loss().backward()
-    for p in model.parameters():
-        i = np.unravel_index(np.argmax(np.abs(p.grad)), p.shape)
-        at, values = p.data.copy(), []
-        for h in (1e-6, -1e-6):
-            p.data[i] = at[i] + h
-            values.append(loss().item())
-        p.data[i] = at[i]
-        assert p.grad[i] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6)
+    check_gradients(model, (x, y))
 
 
 def test_the_elbo_is_differentiable_in_data_and_condition(rng):
@@ -368,7 +357,7 @@ def test_a_batch_without_labels_is_refused(rng):
     ({"condition_dim": 2.0}, "condition_dim .* not 2.0"),
     ({"prior": "flat"}, "prior must be one of 'learned', 'standard', not 'flat'"),
     ({"prior_hidden": 4}, "prior_hidden must be a tuple .* not 4"),
-    ({"prior_hidden": (0,)}, "prior_hidden must be a tuple"), ({"latent_dim": 0}, "latent_dim")])
+    ({"prior_hidden": (0,)}, "a width in prior_hidden"), ({"latent_dim": 0}, "latent_dim")])
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         CVAE(6, **{"condition_dim": 3} | options, rng=rng)

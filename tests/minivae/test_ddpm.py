@@ -268,7 +268,7 @@ def test_images_in_0_to_1_are_warned_of(rng, x, images, warns):
     ({"schedule": Schedule.sigmoid(10)}, "schedule"), ({"predict": "v"}, "prediction"),
     ({"variance": "beta_tilde"}, "variance"), ({"schedule": Schedule.cosine(11)}, r"has shape \(10,\), not \(11,\)")],
     ids=str)
-def test_a_checkpoint_of_another_schedule_prediction_or_variance_is_refused_and_changes_nothing(tmp_path, options, what):
+def test_a_checkpoint_of_another_schedule_prediction_or_variance_is_refused_as_it_is(tmp_path, options, what):
     def run(seed, **options):
         rng = np.random.default_rng(seed)
         model = DDPM(**{"denoiser": MLPDenoiser(2, (4,), rng=rng), "schedule": S, **options})
@@ -329,6 +329,7 @@ def test_a_denoiser_that_says_what_it_predicts_is_believed():
         DDPM(MixtureDenoiser(schedule, np.zeros((1, 2)), 1.0, predict="x0"), schedule)
     with pytest.raises(ValueError, match=r"is for Schedule\(T = 10.*not Schedule\(T = 9"):
         DDPM(MixtureDenoiser(schedule, np.zeros((1, 2)), 1.0), Schedule.cosine(9))
-    for denoiser in (MLPDenoiser(2, rng=np.random.default_rng(0)), UNet((1, 4, 4), 8, (1,), rng=np.random.default_rng(0))):
+    rng = np.random.default_rng(0)
+    for denoiser in (MLPDenoiser(2, rng=rng), UNet((1, 4, 4), 8, (1,), rng=rng)):
         with pytest.raises(ValueError, match="learned_variance is False, and this DDPM's variance learned"):
             DDPM(denoiser, schedule, variance="learned", loss="hybrid")

@@ -104,7 +104,7 @@ def test_the_first_kind_holds_the_variances_ten_times_as_hard(rng):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"kind": "iii"}, "kind is 'i' or 'ii', not 'iii'"), ({"kind": 2}, "kind is 'i' or 'ii', not 2"),
+    ({"kind": "iii"}, "kind must be one of 'i', 'ii', not 'iii'"), ({"kind": 2}, "'i', 'ii', not 2"),
     ({"lambda_od": -1}, "lambda_od must be a number >= 0, not -1"),
     ({"lambda_d": np.inf}, "lambda_d must be a number >= 0, not inf"), ({"lambda_od": "10"}, "lambda_od must be")])
 def test_bad_options_are_refused(rng, options, message):

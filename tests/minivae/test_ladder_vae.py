@@ -296,7 +296,7 @@ def test_twenty_seeds_train_without_a_nan(cls):
     ({"latent_dims": (20,)}, r"one for each of two levels or more, not \(20,\)"),
     ({"latent_dims": (20, 0)}, "each of latent_dims must be a positive integer, not 0"),
     ({"latent_dims": (3, 2), "hidden": (8,)}, r"hidden must be \(\), or a width for each of 2 levels, not \(8,\)"),
-    ({"latent_dims": (3, 2), "hidden": 8}, "not 8"), ({"hidden": (8, 0)}, "hidden must be a tuple of positive"),
+    ({"latent_dims": (3, 2), "hidden": 8}, "not 8"), ({"hidden": (8, 0)}, "a width in hidden must be"),
     ({"kl": "analytic"}, "a hierarchy takes no kl")])
 @BOTH
 def test_bad_options_are_refused(rng, cls, options, message):

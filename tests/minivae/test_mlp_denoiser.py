@@ -42,7 +42,8 @@ def test_it_is_differentiable_in_x(rng):
 @pytest.mark.parametrize("options, message", [
     ({"dim": 0}, "dim must be a positive"), ({"hidden": 8}, "hidden must be a tuple"),
     ({"hidden": (8, 0)}, "a width in hidden"), ({"num_classes": 0}, "num_classes"),
-    ({"time_dim": 7}, "time_dim must be even.*not 7"), ({"activation": "swish"}, "activation must be one of"), ({"rng": 0}, "rng must be")], ids=str)
+    ({"time_dim": 7}, "time_dim must be even.*not 7"), ({"activation": "swish"}, "activation must be one of"),
+    ({"rng": 0}, "rng must be")], ids=str)
 def test_bad_options_are_refused(rng, options, message):
     with pytest.raises(ValueError, match=message):
         MLPDenoiser(**{"dim": 2, "rng": rng, **options})

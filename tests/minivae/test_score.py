@@ -109,7 +109,8 @@ def test_shapes_that_do_not_belong_together_are_not_broadcast(form):
 
 
 @pytest.mark.parametrize("shape, t, y, message", [
-    ((4, 3), 1, None, r"takes x \(B, 2\), not \(4, 3\)"), ((4, 1), 1, None, r"not \(4, 1\)"), ((2,), 1, None, "takes x"),
+    ((4, 3), 1, None, r"takes x \(B, 2\), not \(4, 3\)"), ((4, 1), 1, None, r"not \(4, 1\)"),
+    ((2,), 1, None, "takes x"),
     ((4, 2), 51, None, "t must be whole numbers from 1 to T = 50"), ((4, 2), [1, 2], None, r"t of shape \(2,\)"),
     ((4, 2), 1, [0, 1], r"y must be 4 whole numbers.*shape \(2,\)"), ((4, 2), 1, 0, r"shape \(\)"),
     ((4, 2), 1, [0.0, 1, 2, 3], "not float64"), ((4, 2), 1, [0, 1, 2, 4], "or 3 for none, got 0 to 4"),

@@ -16,6 +16,7 @@ from minivae.vae.gaps import exact_log_likelihood, grid, surgery
 from minivae.vae.vamp_vae import Mixture, mixture_log_prob
 
 from .test_distributions import z_score
+from .test_vae import check_gradients
 
 
 @pytest.fixture
@@ -175,17 +176,7 @@ def test_warm_up_weighs_the_kl_to_the_mixture(rng):
 
 
 def test_gradients_of_the_loss_pass_finite_differences(small):
-    model, x = small
-    loss = lambda: model.loss(x, np.random.default_rng(3))[0]
-    loss().backward()
-    for p in model.parameters():
-        i = np.unravel_index(np.argmax(np.abs(p.grad)), p.shape)
-        at, values = p.data.copy(), []
-        for h in (1e-6, -1e-6):
-            p.data[i] = at[i] + h
-            values.append(loss().item())
-        p.data[i] = at[i]
-        assert p.grad[i] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+    check_gradients(*small, rel=1e-5)
 
 
 def test_the_contract(rng):

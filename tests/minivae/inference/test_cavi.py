@@ -209,7 +209,7 @@ def test_the_elbo_of_a_mixture_is_its_expectation(measure, rng):
 
 def log_ratio(rng, X, r, alpha, q, alpha0, prior):
     """ln p(X, Z, π, μ, Λ) − ln q(Z, π, μ, Λ) at one draw from q, with SciPy's densities."""
-    K, D = q.m.shape
+    K = len(alpha)
     pi = rng.dirichlet(alpha)
     total = stats.dirichlet(np.full(K, alpha0)).logpdf(pi) - stats.dirichlet(alpha).logpdf(pi)
     z = [rng.choice(K, p=row) for row in r]

@@ -20,8 +20,7 @@ def dense(m):
 
 def log_likelihood(X):
     """The mean of ln p(x), a function of (W, s²) in one vector that autograd can differentiate."""
-    N, D = X.shape
-    S = np.cov(X.T, bias=True)
+    D, S = X.shape[1], np.cov(X.T, bias=True)
 
     def f(v):
         W, noise = ops.reshape(v[:-1], (D, -1)), v[-1]
