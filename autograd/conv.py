@@ -138,7 +138,7 @@ def _input_gradient(g, w, size, stride=1, padding=0):
 def _kernel_gradient(x, g, size, stride=1, padding=0):
     """The gradient in w (*size, C_in, C_out) of ⟨g, conv2d(x, w)⟩: x (B, H, W, C_in), g (B, H', W', C_out)."""
     x, g = _arrays(x, g)
-    (B, H, W, C), (kh, kw), N = x.shape, size, g.shape[3]
+    (_, H, W, C), (kh, kw), N = x.shape, size, g.shape[3]
     _check_gradient(x.shape, (kh, kw, C, N), g.shape, stride, padding)
     if winograd.suits((kh, kw, C, N), x.itemsize, stride, padding):
         return winograd.kernel_gradient(x, g, padding)

@@ -117,10 +117,10 @@ def adam(crew, parts, *arguments):
 def _adam(part, parts, p, g, m, v, numbers):
     """One Adam step on flat arrays, in place.
 
-    The numbers: η / (1 − β₁ᵗ), β₁, 1 − β₁, β₂, 1 − β₂, ε, shrink, 1 / √(1 − β₂ᵗ). They come as float64, with 1 − β among
-    them: 1 − 0.999 in float32 is wrong in the fifth digit. Where the gradient stays 0, as at the rim of MNIST's images, m
-    decays until it is too small to be a normal number, and CPUs are slow with those (0.09 ms for 0.06, were a sixth of m
-    such): it becomes 0.
+    The numbers: η / (1 − β₁ᵗ), β₁, 1 − β₁, β₂, 1 − β₂, ε, shrink, 1 / √(1 − β₂ᵗ). They come as float64, with 1 − β
+    among them: 1 − 0.999 in float32 is wrong in the fifth digit. Where the gradient stays 0, as at the rim of MNIST's
+    images, m decays until it is too small to be a normal number, and CPUs are slow with those (0.09 ms for 0.06, were a
+    sixth of m such): it becomes 0.
     """
     number = p.dtype.type
     lr, beta1, rest1, beta2 = number(numbers[0]), number(numbers[1]), number(numbers[2]), number(numbers[3])

@@ -115,8 +115,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     return apply
 
 
-# The commonest kinds of op, with what `apply`, Node and wrap do for them spelled out, which takes 0.9 µs of 1.6 off each
-# call. Any other arguments than Tensors and arrays of one dtype and floats go the general way.
+# The commonest kinds of op, with what `apply`, Node and wrap do for them spelled out, which takes 0.9 µs of 1.6 off
+# each call. Any other arguments than Tensors and arrays of one dtype and floats go the general way.
 def _unary(apply, forward, keeper):
     def unary(x):
         if mode.watch or x.__class__ is not Tensor:

@@ -5,7 +5,8 @@
 BLAS is made for large matrices: it copies both into blocks that fit the caches, and its threads take 10 to 20 µs to
 come. A layer's matrices are small enough to do without. Two vectors of columns of b are multiplied by ROWS rows of a at
 a time, with the sums in registers (see vectors.py), wherever a lies, so aᵀ costs no copy; of bᵀ each such panel is
-turned on the way. A thread takes so many rows that they stay in the cache. On two cores, float32, in µs (NumPy's OpenBLAS in brackets):
+turned on the way. A thread takes so many rows that they stay in the cache. On two cores, float32, in µs (NumPy's
+OpenBLAS in brackets):
 
     (128, 784) (784, 400): 166 (202)        (20, 784) (784, 200): 18 (41)         (256, 128) (128, 128): 19 (21)
     (128, 784) (400, 784)ᵀ: 178 (242)       (20, 784) (200, 784)ᵀ: 24 (61)        (784, 20) (20, 200): 17 (18)
@@ -21,9 +22,9 @@ from .tensor import FLOATS
 from .threads import CREW, crew, parts_of, share, shared, span
 from .vectors import BYTES, ROWS, contract, turn
 
-BLOCK = 2 ** 16                              # numbers of `a` in a part, so that they stay in the cache for all of b
-SMALLEST, LARGEST = 2e5, 2e9                 # multiplications below which NumPy is quicker, and beyond which BLAS's blocks
-LONGEST = 2048                               # pay; and the k beyond which the cache does not hold a panel: it is halved
+BLOCK = 2 ** 16                              # numbers of `a` in a part, which stay in the cache for all of b
+SMALLEST, LARGEST = 2e5, 2e9                 # multiplications below which NumPy is quicker, beyond which BLAS is
+LONGEST = 2048                               # the k beyond which the cache does not hold a panel: it is halved
 
 
 def product(a, b, c=None, relu=False):

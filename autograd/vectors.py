@@ -7,10 +7,10 @@
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
-each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M so
-small that its zeros are worth leaving out.
-`turn` transposes a square of vectors within registers, interleaving rows r and r + n/2 as often as n can be halved.
-`least` looks for the least number in each place of the vectors by itself. Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
+each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M
+so small that its zeros are worth leaving out. `turn` transposes a square of vectors within registers, interleaving rows
+r and r + n/2 as often as n can be halved. `least` looks for the least number in each place of the vectors by itself.
+Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
 from llvmlite import binding, ir

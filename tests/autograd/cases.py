@@ -25,7 +25,7 @@ class Case(NamedTuple):
     smooth: bool                             # differentiable at the inputs
 
     def random(self, stream=1):
-        """A generator whose draws are not the inputs, lest a test take one for the other; nor those of other streams."""
+        """A generator whose draws are not the inputs, lest a test take one for the other, nor another stream's."""
         return np.random.default_rng([crc32(self.name.encode()), stream])
 
     def cotangent(self):
