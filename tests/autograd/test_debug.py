@@ -69,6 +69,15 @@ def test_numpy_calls_and_operators_are_located_too():
         assert f"called at {__file__}:" in str(error.value)
 
 
+@pytest.mark.parametrize("f", [ops.sum, ops.mean, lambda x: ops.sum(x, axis=0), lambda x: x[1:],
+                               lambda x: x.reshape(2, 1), lambda x: ops.softmax(x, axis=0)],
+                         ids=["sum", "mean", "axis", "getitem", "reshape", "softmax"])
+def test_ops_with_static_arguments_are_watched_too(f):
+    with detect_nan(), pytest.raises(FloatingPointError) as error:
+        f(Tensor([1.0, np.inf], requires_grad=True))
+    assert f"called at {__file__}:" in str(error.value)
+
+
 def test_nothing_is_said_of_finite_numbers():
     x = Tensor(np.ones(3), requires_grad=True)
     with detect_nan():
