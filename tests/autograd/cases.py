@@ -153,7 +153,8 @@ INDICES = {"integer": 1, "negative": -1, "slice": slice(1, None), "slice of a st
            "repeated": ([0, 0, 2, 0], [1, 1, 3, 1]), "boolean": A([True, False, True]), "mask": MASK,
            "list of booleans": [False, True, True], "rows and a slice": ([1, 1], slice(0, 2)),
            "NumPy integer": np.int64(2), "outer": ([[0], [2]], [1, 1]), "nothing": [],
-           "row and columns": (1, [2, 2, 0]), "one element": (2, 3), "integer arrays": A([[0, 1], [1, 1]])}
+           "true": True, "false": (False, ..., 1), "true, not 1": (1, True), "row and columns": (1, [2, 2, 0]),
+           "one element": (2, 3), "integer arrays": A([[0, 1], [1, 1]])}
 
 
 def peer_index(torch, i):

@@ -128,6 +128,16 @@ def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
     measure(c.reshape(rows, -1)[ends // b.shape[2]] - np.maximum(want + bias, 0.5))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("least", [0, -np.inf])
+def test_contract_clamps_in_the_dtype_of_its_arrays_and_lets_nan_through(least, dtype):
+    b = vectors.whole_vectors(np.ones((1, 1, 3), dtype))
+    a, N = np.array([-1, 0, 2, np.nan, np.inf, -np.inf], dtype), b.shape[2]
+    c = np.empty(6 * N, dtype)
+    _contract(a, np.arange(6), 0, 1, b, c, np.arange(6) * N, np.zeros(N, dtype), dtype(least))
+    np.testing.assert_array_equal(c.reshape(6, N)[:, 0], np.maximum(a, least))
+
+
 @kernel
 def _turn(*args):
     vectors.turn(*args)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from autograd import Tensor, detect_nan, fused, nn, ops
+from autograd import Tensor, detect_nan, fused, grad, nn, ops
 from autograd.tensor import mode
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
@@ -67,6 +67,22 @@ def test_numpy_calls_and_operators_are_located_too():
         with detect_nan(), pytest.raises(FloatingPointError) as error:
             call()
         assert f"called at {__file__}:" in str(error.value)
+
+
+@pytest.mark.parametrize("f", [ops.sum, ops.mean, lambda x: ops.sum(x, axis=0), lambda x: x[1:],
+                               lambda x: x.reshape(2, 1), lambda x: ops.softmax(x, axis=0)],
+                         ids=["sum", "mean", "axis", "getitem", "reshape", "softmax"])
+def test_ops_with_static_arguments_are_watched_too(f):
+    with detect_nan(), pytest.raises(FloatingPointError) as error:
+        f(Tensor([1.0, np.inf], requires_grad=True))
+    assert f"called at {__file__}:" in str(error.value)
+
+
+@pytest.mark.parametrize("f", [lambda x: 1 / x, lambda x: x ** -1.0], ids=["divide", "power"])
+def test_a_derivative_of_a_derivative_is_located_at_the_users_line(f):
+    with detect_nan(), pytest.raises(FloatingPointError) as error:
+        grad(lambda x: ops.sum(grad(lambda x: ops.sum(f(x)))(x)))(np.array([1e-120]))
+    assert f"called at {__file__}:" in str(error.value)
 
 
 def test_nothing_is_said_of_finite_numbers():

@@ -35,6 +35,16 @@ def test_the_vjp_of_relu_is_its_numpy_composition(parts, dtype, rtol, rng):
 
 
 @BOTH
+@pytest.mark.parametrize("shape", [(0, 7), (1, 7), (2, 7), (5, 1), (5, 0)], ids=str)
+def test_the_vjp_of_relu_in_more_parts_than_rows(shape, dtype, rtol, rng):
+    y, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    gx, gb = np.full_like(y, np.nan), np.full(shape[1], np.nan, dtype)
+    kernels.relu_vjp(crew(), 16, g, y, gx, gb)
+    np.testing.assert_array_equal(gx, np.where(y > 0, g, 0))
+    np.testing.assert_allclose(gb, gx.sum(0), rtol=rtol, atol=rtol)
+
+
+@BOTH
 def test_relu_has_no_derivative_at_zero(dtype, rtol):
     gx, gb = np.empty((1, 3), dtype), np.empty(3, dtype)
     kernels.relu_vjp(crew(), 1, np.ones((1, 3), dtype), np.array([[0, -0.0, -1]], dtype), gx, gb)

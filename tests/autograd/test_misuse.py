@@ -169,6 +169,22 @@ def test_a_list_of_tensors_is_not_taken_for_numbers():
     assert (ops.exp([0.0, 0.0]) == 1).all() and ((a + [1, 2]).data == [2, 4]).all()
 
 
+@pytest.mark.parametrize("call", [lambda x, t: ops.leaky_relu(x, slope=t), lambda x, t: ops.leaky_relu(x, t),
+                                  lambda x, t: np.clip(x, t, 1), lambda x, t: ops.clip(x, a_max=t),
+                                  lambda x, t: ops.pad(x, 1, constant_values=t), lambda x, t: ops.sum(x, axis=t)],
+                         ids=["slope", "slope by place", "np.clip", "a_max", "pad", "axis"])
+@pytest.mark.parametrize("make", [np.asarray, Tensor], ids=["ndarray", "Tensor"])
+def test_a_tensor_where_no_derivative_is_taken_is_refused(call, make):
+    with pytest.raises(TypeError, match="is not differentiable in"):
+        call(make([-1.0, 2.0]), Parameter(0.5))
+
+
+@pytest.mark.parametrize("make", [np.asarray, Tensor], ids=["ndarray", "Tensor"])
+def test_an_argument_too_many_is_refused(make):
+    with pytest.raises(TypeError, match="sum takes 1 to 3 arguments, not 4"):
+        ops.sum(make([1.0]), 0, False, None)
+
+
 def test_diag_and_trace_take_matrices():
     for f in (ops.diag, ops.trace):
         with pytest.raises(ValueError, match="matrix, not shape"):

@@ -50,6 +50,22 @@ def test_adam_is_its_formula(decay, measure):
     measure(got - adam(p, gradients, 0.0, decay))
 
 
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW], ids=lambda f: f.__name__)
+def test_what_is_changed_between_steps_holds_from_the_next_one_on(make, rng):
+    start, gradients = rng.standard_normal(4), rng.standard_normal((2, 4))
+    settings = [(0.1, (0.9, 0.99), 1e-8, 0.0), (0.2, (0.5, 0.8), 1e-2, 0.3)]
+    p, m, v = Tensor(start, requires_grad=True), np.zeros(4), np.zeros(4)
+    optimizer, want = make([p], weight_decay=0.0), start
+    for t, (g, (lr, (b1, b2), eps, decay)) in enumerate(zip(gradients, settings), 1):
+        optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay = lr, (b1, b2), eps, decay
+        p.grad = g.copy()
+        optimizer.step()
+        g, want = (g, (1 - lr * decay) * want) if make is optim.AdamW else (g + decay * want, want)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g ** 2
+        want = want - lr * m / (1 - b1 ** t) / (np.sqrt(v / (1 - b2 ** t)) + eps)
+    np.testing.assert_allclose(p.data, want, rtol=1e-12)
+
+
 @pytest.mark.equation("optim.adamw", "theta <- (1 - eta lambda) theta, then Adam", bound=1e-10)
 def test_adamw_is_its_formula(measure):
     got, p, gradients = trajectory(lambda params: optim.AdamW(params, 0.1, (0.8, 0.95), 1e-3, 0.1))

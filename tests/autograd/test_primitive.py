@@ -168,6 +168,33 @@ def test_a_node_keeps_exactly_what_its_vjps_name(name):
     assert [id(v) for v in y.node.saved if isinstance(v, np.ndarray)] == [id(arrays[k]) for k in want]
 
 
+STATICS = {"sum": (ops.sum, dict(axis=1, keepdims=True)), "mean": (ops.mean, dict(axis=(0, 1), keepdims=True)),
+           "max": (ops.max, dict(axis=0, keepdims=False)), "logsumexp": (ops.logsumexp, dict(axis=-1, keepdims=True)),
+           "cumsum": (ops.cumsum, dict(axis=1)), "softmax": (ops.softmax, dict(axis=0)), "tril": (ops.tril, dict(k=-1)),
+           "clip": (ops.clip, dict(a_min=-0.5, a_max=0.5)), "leaky_relu": (ops.leaky_relu, dict(slope=0.3)),
+           "pad": (ops.pad, dict(pad_width=((1, 0), (0, 2)), constant_values=3.0)), "flip": (ops.flip, dict(axis=0)),
+           "reshape": (ops.reshape, dict(shape=(3, 2))), "transpose": (ops.transpose, dict(axes=(1, 0))),
+           "swapaxes": (ops.swapaxes, dict(axis1=0, axis2=1)),
+           "broadcast_to": (ops.broadcast_to, dict(shape=(4, 2, 3)))}
+
+
+@pytest.mark.parametrize("name", STATICS)
+def test_static_arguments_by_place_and_by_name_are_the_same(name, rng):
+    f, static = STATICS[name]
+    x = rng.standard_normal((2, 3))
+    first, *rest = static
+    calls = [lambda x: f(x, **static), lambda x: f(x, *static.values()),
+             lambda x: f(x, static[first], **{n: static[n] for n in rest})]
+    for d in (lambda f: f, lambda f: grad(lambda x: ops.sum(ops.sin(f(x)))),
+              lambda f: grad(lambda x: ops.sum(grad(lambda x: ops.sum(ops.sin(f(x))))(x) ** 2))):
+        named, *others = [np.asarray(d(call)(x)) for call in calls]
+        assert named.any()
+        for other in others:
+            np.testing.assert_array_equal(other, named)
+    for call in calls:
+        np.testing.assert_array_equal(call(Tensor(x)).data, call(x))
+
+
 def test_only_vjps_that_are_needed_run(scratch_op):
     def never(g):
         raise AssertionError("this argument needs no gradient")

@@ -51,6 +51,13 @@ def test_spans_are_the_whole_without_gap_or_overlap(n, parts):
     assert [i for part in range(parts) for i in range(*span(part, parts, n))] == list(range(n))
 
 
+@pytest.mark.parametrize("n", [0, 1, 3, 13, 64])
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 16])
+def test_no_part_is_longer_than_the_first_and_none_is_two_shorter(n, parts):
+    first, *others = [end - begin for begin, end in (span(part, parts, n) for part in range(parts))]
+    assert all(first - 1 <= length <= first for length in others)
+
+
 @shared
 def _meet(part, parts, here, met):
     """Wait for who does the other of two parts."""
