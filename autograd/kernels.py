@@ -91,11 +91,11 @@ def _bernoulli_nll(part, parts, logits, x, nll, residual):
 @kernel(nogil=True)
 def relu_vjp(crew, parts, g, y, gx, gb):
     """gx ← g where y > 0, else 0, and gb ← its sum over the rows. (128, 784) float32: 6 µs, against 29 µs in NumPy."""
-    sums = np.zeros((parts, gb.size), gb.dtype)
+    sums = np.zeros((parts, gb.size + 32), gb.dtype)               # no cache line belongs to two parts
     share(crew, parts, _relu_vjp, (g, y, gx, sums))
-    gb[:] = sums[0]
+    gb[:] = sums[0, :gb.size]
     for part in range(1, parts):
-        gb += sums[part]
+        gb += sums[part, :gb.size]
 
 
 @shared

@@ -34,8 +34,8 @@ class Linear(Module):
 
     def forward(self, x):
         if getattr(x, "shape", ())[-1:] != self.w.shape[:1]:
-            raise ValueError(f"Linear({self.w.shape[0]}, {self.w.shape[1]}) was given {np.shape(x)}: "
-                             f"the last axis must be {self.w.shape[0]}")
+            raise ValueError(f"Linear({self.w.shape[0]}, {self.w.shape[1]}) was given {np.shape(x)}, "
+                             f"a {type(x).__name__}: the last axis must be {self.w.shape[0]}")
         if self.activation in ACTIVATIONS:
             return fused.linear(x, self.w, self.b, activation=self.activation)             # (1)
         return getattr(ops, self.activation)(fused.linear(x, self.w, self.b))

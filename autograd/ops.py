@@ -146,7 +146,7 @@ swapaxes = op(lambda x, axis1, axis2: np.swapaxes(x, axis1, axis2),
               lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2), numpy=np.swapaxes)
 flip = op(lambda x, axis=None: np.flip(x, axis), lambda g, axis: np.flip(g, axis), numpy=np.flip)
 tril = op(lambda x, k=0: np.tril(x, k), lambda g, k: np.tril(g, k), numpy=np.tril)
-_getitem = op(lambda x, index: x[index], lambda g, index, shapes: scatter_add(g, index, shapes[0]),
+_getitem = op(lambda x, index: x[index], lambda g, index, shapes: scatter_add(g, index=index, shape=shapes[0]),
               name="getitem")
 scatter_add = op(_scatter_add, lambda g, index: g[index])
 _join = op(lambda *xs, axis: np.concatenate(xs, axis),

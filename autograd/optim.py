@@ -53,18 +53,18 @@ class Optimizer:
     def step(self):
         self.t += 1
         lr = self.lr(self.t) if callable(self.lr) else self.lr
-        kept, steps, numbers = [getattr(self, slot) for slot in self.slots], self.steps, {}
+        kept, steps, known = [getattr(self, slot) for slot in self.slots], self.steps, {}
         for i, p in enumerate(self.params):
-            g = p.node.grad
+            g = p.node and p.node.grad
             if g is None:
                 continue
             arrays = [slot[i] for slot in kept]
             if arrays and arrays[0].dtype != p.data.dtype:
                 raise ValueError(f"a parameter became {p.dtype} after this optimizer was made: make a new one")
             steps[i] = t = steps[i] + 1
-            if t not in numbers:                                   # the same for most parameters
-                numbers[t] = self.numbers(lr, t)
-            self.update(numbers[t], p.data, g, *arrays)
+            if t not in known:                                     # the same for most parameters
+                known[t] = self.numbers(lr, t)
+            self.update(known[t], p.data, g, *arrays)
             p.assign()
 
     def numbers(self, lr, t):

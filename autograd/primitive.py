@@ -44,7 +44,7 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     place = {n: i for i, n in enumerate(["y", *names])}            # where `saved` has it
     rules = [list(inspect.signature(v).parameters)[1:] for v in ([joint] if joint else vjps)]
     keywords = {n for rule in rules for n in rule} - set(place)
-    unknown = keywords - {*statics, *_only_by_keyword(forward), "shapes", "needs", "residual"}
+    unknown = keywords - {*statics, *_only_by_keyword(forward), "shapes", "residual", *["needs"] * bool(joint)}
     if unknown:
         raise ValueError(f"a VJP names {', '.join(sorted(unknown))}, and of its arguments knows g, {', '.join(place)}, "
                          f"shapes{''.join(', ' + s for s in statics)}")
@@ -116,7 +116,7 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
 
 
 # The commonest kinds of op, with what `apply`, Node and wrap do for them spelled out, which takes 0.9 µs of 1.6 off
-# each call. Any other arguments than Tensors and arrays of one dtype and floats go the general way.
+# each call. Any other arguments than Tensors, arrays of one dtype, floats and keywords go the general way.
 def _unary(apply, forward, keeper):
     def unary(x):
         if mode.watch or x.__class__ is not Tensor:
@@ -139,8 +139,8 @@ def _unary(apply, forward, keeper):
 def _unary_with(apply, forward, keeper, defaults, shapes):
     """With static arguments, or a VJP that asks for the shape."""
     def unary(x, *args, **static):
-        if x.__class__ is ndarray:
-            return asarray(forward(x, *args, **static))
+        if x.__class__ is ndarray and not args:
+            return asarray(forward(x, **_checked(unary, defaults, static)))
         if mode.watch or args or x.__class__ is not Tensor:
             return apply(x, *args, **static)
         parent, x, static = x.node, x.data, _checked(unary, defaults, static)
@@ -227,7 +227,7 @@ def _bind(op, args, static, arity, statics):
     """The arrays, and the static arguments by name, that a call means."""
     if not arity <= len(args) <= arity + len(statics):
         raise TypeError(f"{op.__name__} takes {arity} to {arity + len(statics)} arguments, not {len(args)}")
-    return args[:arity], {**dict(zip(statics, args[arity:])), **static}
+    return args[:arity], dict(zip(statics, args[arity:])) | static
 
 
 def _checked(op, defaults, static):
@@ -243,8 +243,9 @@ def _bound(vjp, rule, place):
     """`vjp(g, what it names)` as (f, i), to be called as f(g, saved[i]) or, if i is None, f(g, saved)."""
     if len(rule) == 1 and rule[0] in place:
         return vjp, place[rule[0]]
-    named = [f"{n}=saved[{place[n]}]" if n in place else f"{n}=saved[-1][{n!r}]" for n in rule]
-    return eval(f"lambda g, saved: vjp({', '.join(['g', *named])})", {"vjp": vjp}), None
+    named = [f"saved[{place[n]}]" if n in place else f"saved[-1][{n!r}]" for n in rule]
+    code = compile(f"lambda g, saved: vjp({', '.join(['g', *named])})", f"{__file__}: vjp", "eval")
+    return eval(code, {"vjp": vjp}), None
 
 
 def _constant(v, dtype, op):

@@ -100,7 +100,7 @@ class Tensor:
             self.data[...] = value
         leaf = self.node
         if leaf.__class__ is Leaf:
-            leaf.stale, self.node = True, Leaf(leaf.shape, leaf.dtype, leaf.grad)
+            leaf.stale, self.node = True, Leaf(self.data.shape, self.data.dtype, leaf.grad)
 
     def detach(self):
         """The same data as a constant."""

@@ -72,7 +72,7 @@ def parts_of(work: float, most: int = 1) -> int:
 
 @register_jitable
 def span(part, parts, n):
-    """Where this part of range(n) begins and ends. The first ones, which the caller takes, are the longer ones."""
+    """Where this part of range(n) begins and ends. None is longer than the first, which the caller takes."""
     return (part * n + parts - 1) // parts, ((part + 1) * n + parts - 1) // parts
 
 

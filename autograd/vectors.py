@@ -7,10 +7,11 @@
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
-each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high and wide. `along` is for M
-so small that its zeros are worth leaving out. `turn` transposes a square of vectors within registers, interleaving rows
-r and r + n/2 as often as n can be halved. `least` looks for the least number in each place of the vectors by itself.
-Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix multiplication, 2008.
+each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high, half as wide, or both.
+`along` is for M so small that its zeros are worth leaving out. `turn` transposes a square of vectors within registers,
+interleaving rows r and r + n/2 as often as n can be halved. `least` looks for the least number in each place of the
+vectors by itself. Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix
+multiplication, 2008.
 """
 import numpy as np
 from llvmlite import binding, ir
@@ -65,7 +66,8 @@ class _Builder:
 def contract(a, starts, sp, sq, b, c, ends, bias, least=None):
     """c[ends[m] + n] ← Σ_{p, q} a[starts[m] + p sp + q sq] b[p, q, n], plus bias[n], or c's own value if bias is None.
 
-    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,). What is below `least`, if that is given, becomes it.
+    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,). What is below `least`, a number of a's
+    dtype, becomes it.
     """
     P, Q, N = b.shape
     windows = a[starts[:, None, None] + sp * np.arange(P)[:, None] + sq * np.arange(Q)]
@@ -104,7 +106,7 @@ def _tile(height, width):
                     x = B.repeat(builder.load(B.at(start, i)))
                     for vector, total in zip(vectors, row):
                         builder.store(B.multiply_add(x, vector, builder.load(total)), total)
-            if isinstance(least, types.Float):
+            if not isinstance(least, (types.NoneType, types.Omitted)):
                 floor = B.repeat(args[8])
                 for total in (total for row in sums for total in row):         # unordered: a NaN stays one
                     y = builder.load(total)
