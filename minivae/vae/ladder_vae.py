@@ -25,6 +25,7 @@ from autograd.nn import MLP, Module
 
 from ..checks import check_count
 from ..distributions import Normal
+from .batch_norm import NormedMLP
 from .vae import VAE, Elbo
 
 
@@ -35,7 +36,8 @@ class StackedVAE(VAE):
     The other options are VAE's, but for kl: that is (4).
     """
 
-    def __init__(self, data_dim: int, latent_dims: tuple = (50, 25), hidden: tuple = (400, 200), **options):
+    def __init__(self, data_dim: int, latent_dims: tuple = (50, 25), hidden: tuple = (400, 200), *,
+                 batch_norm: bool = False, **options):
         if not isinstance(latent_dims, (tuple, list)) or len(latent_dims) < 2:
             raise ValueError(f"latent_dims must be a tuple of sizes, one for each of two levels or more, "
                              f"not {latent_dims!r}")
@@ -44,12 +46,14 @@ class StackedVAE(VAE):
         if "kl" in options:
             raise ValueError("a hierarchy takes no kl: a ladder has a closed form for that of each level, others none")
         self.latent_dims = tuple(check_count(d, "each of latent_dims") for d in latent_dims)
+        self.batch_norm = batch_norm
         super().__init__(data_dim, sum(latent_dims), hidden, kl="monte-carlo", **options)
 
     def networks(self, hidden, activation, rng):
         """From each level up, to q: D to 2 d₁, d₁ to 2 d₂, ...; and down, to p: d₂ to 2 d₁, ..., and d₁ to D."""
         d, widths = self.latent_dims, [(h,) for h in hidden] or [()] * len(self.latent_dims)
-        mlp = lambda n, w, m: MLP(n, *w, m, activation=activation, rng=rng)
+        kind = NormedMLP if self.batch_norm else MLP
+        mlp = lambda n, w, m: kind(n, *w, m, activation=activation, rng=rng)
         self.top_down = TopDown(d, [mlp(above, w, 2 * n) for n, above, w in zip(d, d[1:], widths[1:])])
         return [mlp(n, w, 2 * m) for n, w, m in zip(self.below(hidden), widths, d)], mlp(d[0], widths[0], self.data_dim)
 
