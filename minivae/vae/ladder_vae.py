@@ -9,11 +9,11 @@
     (4)  KL(q(z | x) ‖ p(z)) = Σᵢ E_q ln q(zᵢ | ·)/p(zᵢ | zᵢ₊₁)                              [ladder.chain-rule]
          in a ladder = Σᵢ E_q KL(q(zᵢ | x, zᵢ₊₁) ‖ p(zᵢ | zᵢ₊₁)):  p from above, not N(0, I)  [ladder.closed-form]
 
-z = (z₁, …, z_L), (B, d₁ + … + d_L), the lowest level first. Stacked, an upper level sees x only through samples of the
-lower ones; in a ladder each sees x itself, and adds to what p says from above. Either can switch a level off for good,
-q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before the others have a use for it. The paper finds that of stacked models, and trains with
-batch normalisation. In some epochs of digits, and without it, the ladder is the one whose upper levels need warm-up or
-free bits. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
+z = (z₁, …, z_L), (B, d₁ + … + d_L), the lowest level first; a network says μ, and a number of which softplus makes the
+variance. Stacked, an upper level sees x only through samples of the lower ones; in a ladder each sees x itself, and
+adds to what p says from above. Either can switch latents off for good, q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before others have a
+use for them. In a ladder σ̂²/vᵢ then grows, until (3) has no gradient left: hence warm-up, batch normalisation, and
+softplus, not exp. With these, RESULT. Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
 Sønderby et al., arXiv:1602.02282, section 2; for (2), Burda et al., arXiv:1509.00519.
 """
 import math
@@ -28,11 +28,15 @@ from ..distributions import Normal
 from .batch_norm import NormedMLP
 from .vae import VAE, Elbo
 
+LEAST = 1e-6                                 # the smallest variance
+ONE = math.log(math.expm1(1 - LEAST))        # softplus(ONE) + LEAST = 1
+
 
 class StackedVAE(VAE):
     """A VAE with levels of latents, `latent_dims` of them, the lowest first, inferred upwards, (2).
 
-    hidden  of each level the width of the hidden layer to and from it; () makes all networks linear
+    hidden      of each level the width of the hidden layer to and from it; () makes all networks linear
+    batch_norm  whether the hidden layers are normalised: then call `eval()` before anything but training
     The other options are VAE's, but for kl: that is (4).
     """
 
@@ -223,9 +227,9 @@ class Levels:
 
 
 def _normal(h):
-    """From the output of a network: mu and logvar, side by side."""
+    """From the output of a network: mu, and what softplus makes the variance of, side by side; of 0 it makes 1."""
     d = h.shape[1] // 2
-    return Normal(h[:, :d], h[:, d:])
+    return Normal(h[:, :d], ops.log(ops.softplus(h[:, d:] + ONE) + LEAST))
 
 
 def _joined(levels):

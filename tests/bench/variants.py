@@ -18,6 +18,7 @@ from minivae.train import fit
 from minivae.vae import AAE, IWAE, VAE, VAEGAN, VQVAE, FlowVAE, LadderVAE, StackedVAE, VampVAE
 from minivae.vae.codebook import nearest, perplexity
 from minivae.vae.convolutional import Decoder, Encoder
+from minivae.vae.ladder_vae import LEAST, ONE
 
 
 def our_step(model, x):
@@ -60,6 +61,10 @@ def torch_losses(x):
     log_normal = lambda z, mu, logvar: each(z, mu, logvar).sum(-1)
     zero, found = torch.zeros(()), {}
 
+    def of_level(h):
+        mu, raw = h.chunk(2, dim=1)
+        return mu, torch.log(softplus(raw + ONE) + LEAST)
+
     encoder, decoder = torch_mlp(784, 200, 200, 100), torch_mlp(50, 200, 200, 784)
 
     def iwae(k=50):
@@ -84,11 +89,11 @@ def torch_losses(x):
     decoder3 = torch_mlp(50, 400, 784)
 
     def stacked():
-        one = q1(x).chunk(2, dim=1)
+        one = of_level(q1(x))
         z1 = draw(*one)
-        two = q2(z1).chunk(2, dim=1)
+        two = of_level(q2(z1))
         z2 = draw(*two)
-        kl = log_normal(z1, *one) - log_normal(z1, *p1(z2).chunk(2, dim=1)) + log_normal(z2, *two) - log_normal(
+        kl = log_normal(z1, *one) - log_normal(z1, *of_level(p1(z2))) + log_normal(z2, *two) - log_normal(
             z2, zero, zero)
         return (nll(decoder3(z1), x) + kl).mean()
     found["StackedVAE, 784-50-25"] = stacked, q1, q2, p1, decoder3
@@ -98,9 +103,9 @@ def torch_losses(x):
 
     def ladder():
         h1 = torch.relu(up1(x))
-        mu1, logvar1 = hint1(h1).chunk(2, dim=1)
-        mu2, logvar2 = hint2(torch.relu(up2(h1))).chunk(2, dim=1)
-        m, v = above(draw(mu2, logvar2)).chunk(2, dim=1)
+        mu1, logvar1 = of_level(hint1(h1))
+        mu2, logvar2 = of_level(hint2(torch.relu(up2(h1))))
+        m, v = of_level(above(draw(mu2, logvar2)))
         share = torch.sigmoid(v - logvar1)
         mu, logvar = m + share * (mu1 - m), logvar1 - softplus(logvar1 - v)
         kl = 0.5 * ((mu2 ** 2 + torch.exp(logvar2) - 1 - logvar2).sum(1)
@@ -152,7 +157,7 @@ def iwae_bound(rounds, medians, epochs=4, seeds=3):
     return [("-ln p(x) of IWAE, k = 50, less the VAE's, nats", less, -1.0, detail)]
 
 
-def hierarchies(rounds, medians, epochs=20, seeds=3, warmup=1200, batch_norm=True, **options):
+def hierarchies(rounds, medians, epochs=20, seeds=3, warmup=2000, batch_norm=True, **options):
     """The ladder beside the plain stacked VAE, trained alike: active units at the top, and the ELBO; 25 minutes.
 
     Five levels, batch normalisation and batches of 256 as in the paper, at a hundredth of its epochs. For the first
