@@ -12,7 +12,7 @@ from minivae.data import Batches, binarise, mnist
 from minivae.train import fit
 from minivae.vae import LadderVAE, StackedVAE
 
-TIME = "2 to 3 min"
+TIME = "1 to 2 min"
 EPOCHS, WARMUP, WORST, SIZES = 10, 1200, 103, dict(latent_dims=(64, 32, 16, 8, 4), hidden=(512, 256, 128, 64, 64))
 args = options("hierarchical")
 rng = np.random.default_rng(args.seed)

@@ -158,7 +158,7 @@ def iwae_bound(rounds, medians, epochs=4, seeds=3):
 
 
 def hierarchies(rounds, medians, epochs=20, seeds=3, warmup=2000, batch_norm=True, **options):
-    """The ladder beside the plain stacked VAE, trained alike: active units at the top, and the ELBO; 25 minutes.
+    """The ladder beside the plain stacked VAE, trained alike: active units at the top, and the ELBO; 15 minutes.
 
     Five levels, batch normalisation and batches of 256 as in the paper, at a hundredth of its epochs. For the first
     `warmup` steps the weight of the KL rises. `options` are those of both models.
