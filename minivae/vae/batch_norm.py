@@ -1,7 +1,7 @@
 """Batch normalisation: each feature of a layer to the mean and the variance that training then chooses for it.
 
-    (1)  training:    y = g (x − m) / √(v + ε) + s,  m and v the mean and the variance of the batch   [batch-norm.batch]
-    (2)  evaluation:  the same of running means,  m ← (1 − α) m + α m_batch,  v likewise               [batch-norm.running]
+    (1)  training:    y = g (x − m) / √(v + ε) + s,  m and v of the batch: mean, variance         [batch-norm.batch]
+    (2)  evaluation:  the same of running means,  m ← (1 − α) m + α m_batch,  v likewise          [batch-norm.running]
 
 x (B, d), all else (d,). In (2) the variance of a batch is the unbiased one, B/(B − 1) times that of (1). An example's y
 depends on what else is in its batch, which is noise in training; `eval()` ends that. Ioffe and Szegedy,
@@ -19,8 +19,9 @@ from ..checks import check_count
 class BatchNorm(Module):
     """Features (B, `features`) normalised over the batch, or, after `eval()`, by what batches were like on average.
 
-    rate  α of (2), the weight of the newest batch in the running mean and variance
-    eps   ε, so that a constant feature is not divided by zero
+    activation  what comes after it, None or the name of an op
+    rate        α of (2), the weight of the newest batch in the running mean and variance
+    eps         ε, so that a constant feature is not divided by zero
     """
 
     def __init__(self, features: int, activation: str | None = None, rate: float = 0.1, eps: float = 1e-5):
