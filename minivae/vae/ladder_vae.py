@@ -13,8 +13,8 @@ z = (z₁, …, z_L), (B, d₁ + … + d_L), the lowest level first; a network s
 variance. Stacked, an upper level sees x only through samples of the lower ones; in a ladder each sees x itself, and
 adds to what p says from above. Either can switch latents off for good, q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before others have a
 use for them. In a ladder σ̂²/vᵢ then grows, until (3) has no gradient left: hence warm-up, batch normalisation, and
-softplus, not exp, all from the paper. With them, five levels and twenty epochs of digits, the ladder's −ELBO is 1.8
-nats below the stacked model's, whose top level is off. With three levels, and no batch normalisation, it is not below.
+softplus, not exp, all from the paper. With them, five levels and twenty epochs of digits, the ladder's −ELBO is 93.2
+nats, the stacked model's 95.0, and its top level is off. Batch normalisation decides: without, 94.9 and 93.4.
 Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
 Sønderby et al., arXiv:1602.02282, section 2; for (2), Burda et al., arXiv:1509.00519.
 """
