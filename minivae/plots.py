@@ -284,12 +284,15 @@ def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: i
 
 
 def kl_per_latent(kl: dict[str, np.ndarray]) -> Figure:
-    """Nats that each latent uses, (d,), largest first, by model."""
-    figure = Figure((2.6 * len(kl), 2.8), layout="constrained")
-    for ax, (name, values) in zip(figure.subplots(1, len(kl), sharey=True, squeeze=False)[0], kl.items()):
+    """Nats that each latent uses, (d,), largest first, by model; more than five models take two rows."""
+    rows = 1 if len(kl) <= 5 else 2
+    columns = -(-len(kl) // rows)
+    figure = Figure((2.6 * columns, 2.8 * rows), layout="constrained")
+    for ax, (name, values) in zip(figure.subplots(rows, columns, sharey=True, squeeze=False).flat, kl.items()):
         ax.bar(range(1, len(values) + 1), np.sort(values)[::-1])
         ax.set(title=f"{name}: {values.sum():.1f} nats", xlabel="latent, by KL", xticks=[1, len(values)])
-    figure.axes[0].set_ylabel("KL, nats")
+    for ax in figure.axes[::columns]:
+        ax.set_ylabel("KL, nats")
     return figure
 
 

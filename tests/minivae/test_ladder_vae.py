@@ -11,8 +11,9 @@ from minivae.data import Batches
 from minivae.distributions import Normal
 from minivae.train import fit
 from minivae.vae import LadderVAE, StackedVAE
+from minivae.vae.batch_norm import BatchNorm
 from minivae.vae.gaps import exact_log_likelihood, grid
-from minivae.vae.ladder_vae import merge
+from minivae.vae.ladder_vae import LEAST, ONE, merge
 
 from .test_distributions import z_score
 
@@ -43,6 +44,11 @@ def column(a):
     return np.asarray(a).reshape(-1, 1)
 
 
+def raw(variance):
+    """What a network says for this variance."""
+    return np.log(np.expm1(variance - LEAST)) - ONE
+
+
 def spread(model, x, inferred):
     """The Levels of one x at nodes of quadrature in the noise, and their weights. `inferred` is the order of draws."""
     eps, weight = grid(2)
@@ -63,7 +69,7 @@ def ladder_density(model, x, z):
 def stacked_density(model, x, z):
     """ln q(z | x) of two levels by formula (2), at z (G, 2)."""
     h = model.encoder[1](column(z[:, 0])).data
-    second = stats.norm(h[:, :1], np.exp(h[:, 1:] / 2)).logpdf(z[:, 1:])[:, 0]
+    second = stats.norm(h[:, :1], np.sqrt(np.logaddexp(0, h[:, 1:] + ONE) + LEAST)).logpdf(z[:, 1:])[:, 0]
     return model.bottom_up(x)[0].log_prob(column(z[:, 0])).data + second
 
 
@@ -94,10 +100,10 @@ def test_the_ladder_of_a_linear_model_is_its_posterior(measure, rng):
                            (model.encoder[1], upper, 1 / np.diag(precision))):
         layer = net.layers[0]
         layer.w.assign(np.hstack([mean.T, np.zeros_like(mean.T)]))
-        layer.b.assign(np.concatenate([-mean @ b, np.log(var)]))
+        layer.b.assign(np.concatenate([-mean @ b, raw(var)]))
     above = model.top_down.nets[0].layers[0]
     above.w.assign(np.hstack([A.T, np.zeros((2, 3))]))
-    above.b.assign(np.concatenate([np.zeros(3), np.log(lam)]))
+    above.b.assign(np.concatenate([np.zeros(3), raw(lam)]))
     model.decoder.layers[0].w.assign(W.T)
     model.decoder.layers[0].b.assign(b)
     x = rng.standard_normal((7, D)) * 2
@@ -245,13 +251,14 @@ def test_a_latent_that_no_one_uses_is_not_active(rng, cls):
     kl = model.kl_per_latent(x, rng)
     assert [v.shape for v in kl] == [(3,), (2,)] and abs(kl[1][1]) < 1e-10 and kl[1][0] > 0.01
     assert model.active_units(x, rng)[1] == 1
-    top.b.assign(np.array([0, 0.2, -1, 0]))                        # 0.02 nats
+    top.b.assign(np.array([0, 0.2, -1, 0]))                        # a mean of 0.2: 0.02 nats
     assert model.active_units(np.repeat(x, 2000, axis=0), rng)[1] == 2
 
 
 @BOTH
-def test_gradients_of_the_loss_pass_finite_differences(rng, cls):
-    model, x = setup(cls, rng, dims=(3, 2, 2))
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_gradients_of_the_loss_pass_finite_differences(rng, cls, batch_norm):
+    model, x = setup(cls, rng, dims=(3, 2, 2), batch_norm=batch_norm)
     loss = lambda: model.loss(x, np.random.default_rng(3))[0]
     loss().backward()
     for p in model.parameters():
@@ -262,6 +269,16 @@ def test_gradients_of_the_loss_pass_finite_differences(rng, cls):
             values.append(loss().item())
         p.data[i] = at[i]
         assert p.grad[i] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+@BOTH
+def test_batch_normalisation_is_of_all_hidden_layers_and_ends_with_training(rng, cls):
+    model, x = setup(cls, rng, dims=(3, 2, 2), batch_norm=True)
+    widths = [len(m.gain) for m in model.modules() if isinstance(m, BatchNorm)]
+    assert widths == [5] * 6                                       # three to q, two to p(z_i | z_i+1), one to x
+    for training in (True, False):
+        one, many = (model.train(training).encode(rows).mean.data[:2] for rows in (x[:2], x))
+        assert np.allclose(one, many) != training
 
 
 @BOTH
