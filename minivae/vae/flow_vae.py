@@ -20,7 +20,7 @@ from autograd.nn import MLP, check_rng
 from autograd.tensor import plain
 
 from ..distributions import Normal
-from ..flows import Flow, Planar
+from ..flows import IAF, Flow
 from .vae import VAE, Elbo
 
 
@@ -57,7 +57,7 @@ class FlowVAE(VAE):
                  free_bits: float = 0.0, rng: np.random.Generator, **options):
         check_rng(rng)
         if flow is None:
-            flow = Flow([Planar(latent_dim, 64, rng=rng) for _ in range(8)])
+            flow = Flow([IAF(latent_dim, (200,), 64, flip=flip, activation="relu", rng=rng) for flip in (False, True)])
         if not isinstance(flow, Flow) or flow.dim != latent_dim:
             raise ValueError(f"flow must be a Flow of dim {latent_dim}, as the latents are, not {flow!r}")
         if free_bits:
