@@ -20,7 +20,7 @@ from autograd.nn import MLP, check_rng
 from autograd.tensor import plain
 
 from ..distributions import Normal
-from ..flows import IAF, Flow
+from ..flows import Flow, Triangular
 from .vae import VAE, Elbo
 
 
@@ -47,8 +47,9 @@ class FlowPosterior:
 
 
 class FlowVAE(VAE):
-    """A VAE whose posterior goes through `flow`, of dim `latent_dim`; by default 8 planar ones with 64 numbers of x.
+    """A VAE whose posterior goes through `flow`, of dim `latent_dim`.
 
+    By default one triangular layer, which is told 64 numbers of x: q(z | x) is a Gaussian with a full covariance.
     With kl="monte-carlo", KL(q₀ ‖ p) comes from the sample, too. The other options are VAE's, without free bits: the
     latents have no KLs of their own.
     """
@@ -57,7 +58,7 @@ class FlowVAE(VAE):
                  free_bits: float = 0.0, rng: np.random.Generator, **options):
         check_rng(rng)
         if flow is None:
-            flow = Flow([IAF(latent_dim, (200,), 64, flip=flip, activation="relu", rng=rng) for flip in (False, True)])
+            flow = Flow([Triangular(latent_dim, 64)])
         if not isinstance(flow, Flow) or flow.dim != latent_dim:
             raise ValueError(f"flow must be a Flow of dim {latent_dim}, as the latents are, not {flow!r}")
         if free_bits:
