@@ -91,9 +91,8 @@ def test_the_density_of_a_draw_is_that_of_the_posterior(measure, rng, kind):
 
 @pytest.mark.equation("flowvae.gap", "an affine autoregressive q: ELBO = ln p(x) of a correlated Gaussian posterior",
                       bound=1e-4, kind="O")
-@pytest.mark.parametrize("affine", [lambda rng: IAF(2, (), rng=rng), lambda rng: Triangular(2)])
-def test_one_affine_autoregressive_layer_closes_the_gap_of_a_linear_model(measure, rng, affine):
-    model = linear(rng, flow=Flow([affine(rng)]), kl="monte-carlo")
+def test_one_affine_autoregressive_layer_closes_the_gap_of_a_linear_model(measure, rng):
+    model = linear(rng, flow=Flow([IAF(2, (), rng=rng)]), kl="monte-carlo")
     W, b = (p.data for p in model.decoder.layers[0].parameters())
     W[:] = 1 + 0.5 * rng.standard_normal(W.shape)                 # two latents that explain each other away
     vae = VAE(5, 2, (), likelihood="gaussian", rng=rng).astype(np.float64)
