@@ -10,8 +10,13 @@
 
 z_k (B, d); μ, ln σ² and h (B, C) are what the encoder says of x, with C the flow's context: if 0, its maps are the same
 for all x. (3) takes one sample of what is not known. It begins, where the maps are still the identity, with all known:
-with ln q₀ sampled instead, digits came out 2 nats worse after 14 epochs. Rezende and Mohamed, arXiv:1505.05770,
-section 4; Kingma et al., arXiv:1606.04934, algorithm 1.
+with ln q₀ sampled instead, planar layers came out 2 nats worse on digits after 14 epochs.
+
+Which flow? On digits (784-200-200-50, 20 epochs, the KL warmed up for all alike) −ln p(x) falls below that of a
+diagonal q by 1.5 ± 0.1 nats with one triangular layer, over 3 seeds; by 0.4 with eight planar ones, one seed. Two IAF
+layers, of width 200 with relu, gained 0.8 and 1.2 in two runs and lost 5 and 7 in two others: σ₀ grew, σ of the layers
+shrank, until one z was out of range. Rezende and Mohamed, arXiv:1505.05770, section 4; Kingma et al., arXiv:1606.04934,
+algorithm 1.
 """
 import numpy as np
 
