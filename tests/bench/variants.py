@@ -147,7 +147,11 @@ def beside_vae(cls, epochs, seeds, **options):
 
 
 def iwae_bound(rounds, medians, epochs=4, seeds=3):
-    """-ln p(x) of the IWAE below that of the VAE; seven minutes on a core."""
+    """-ln p(x) of the IWAE below that of the VAE; seven minutes on a core.
+
+    The plain VAE is the one beside it. Part of the gain are latents that it switches off: with a warm-up of the KL over
+    938 steps, two of the four epochs, seed 0 ends at 111.4 nats for 116.0, still above the IWAE's 109.1.
+    """
     less, detail = beside_vae(IWAE, epochs, seeds)
     return [("-ln p(x) of IWAE, k = 50, less the VAE's, nats", less, -1.0, detail)]
 
@@ -336,7 +340,7 @@ def flow_step(rounds, medians):
 
 
 def flow_energies(rounds, medians, seeds=3):
-    """KL, by quadrature, of 32 planar layers to each of the four energies; three minutes."""
+    """KL, by quadrature, of 32 planar layers to each of the four energies; a minute."""
     rows = []
     for name, energy in ENERGIES.items():
         found = []
