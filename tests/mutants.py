@@ -203,6 +203,10 @@ MUTANTS = [Mutant(*row) for row in (
      "(self.dim - 1) * ops.log(rise + r)",
      "self.dim * ops.log(rise + r)",
      "minivae/test_flows.py::test_the_log_determinant_of_a_radial_layer_is_that_of_its_jacobian"),
+    ("triangular", "minivae/flows/triangular.py", "a diagonal that is not 1",
+     "np.float32), -1)",
+     "np.float32))",
+     "minivae/test_flows.py::test_the_log_determinant_of_a_triangular_layer_is_zero"),
     # inference
     ("iw-mean", "minivae/inference/importance.py", "a sum for a mean of weights",
      "ops.logsumexp(log_w, axis=0) - math.log(len(log_w))",

@@ -4,3 +4,4 @@ from .coupling import Coupling
 from .flow import Flow, Layer
 from .planar import Planar
 from .radial import Radial
+from .triangular import Triangular

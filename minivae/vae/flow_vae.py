@@ -10,8 +10,13 @@
 
 z_k (B, d); μ, ln σ² and h (B, C) are what the encoder says of x, with C the flow's context: if 0, its maps are the same
 for all x. (3) takes one sample of what is not known. It begins, where the maps are still the identity, with all known:
-with ln q₀ sampled instead, digits came out 2 nats worse after 14 epochs. Rezende and Mohamed, arXiv:1505.05770,
-section 4; Kingma et al., arXiv:1606.04934, algorithm 1.
+with ln q₀ sampled instead, planar layers came out 2 nats worse on digits after 14 epochs.
+
+Which flow? On digits (784-200-200-50, 20 epochs, the KL warmed up for all alike) −ln p(x) falls below that of a
+diagonal q by 1.5 ± 0.1 nats with one triangular layer, over 3 seeds; by 0.4 with eight planar ones, one seed. Two IAF
+layers, of width 200 with relu, gained 0.8 and 1.2 in two runs and lost 5 and 7 in two others: σ₀ grew, σ of the layers
+shrank, until one z was out of range. Rezende and Mohamed, arXiv:1505.05770, section 4; Kingma et al., arXiv:1606.04934,
+algorithm 1.
 """
 import numpy as np
 
@@ -20,7 +25,7 @@ from autograd.nn import MLP, check_rng
 from autograd.tensor import plain
 
 from ..distributions import Normal
-from ..flows import Flow, Planar
+from ..flows import Flow, Triangular
 from .vae import VAE, Elbo
 
 
@@ -47,8 +52,9 @@ class FlowPosterior:
 
 
 class FlowVAE(VAE):
-    """A VAE whose posterior goes through `flow`, of dim `latent_dim`; by default 8 planar ones with 64 numbers of x.
+    """A VAE whose posterior goes through `flow`, of dim `latent_dim`.
 
+    By default one triangular layer, which is told 64 numbers of x: q(z | x) is a Gaussian with a full covariance.
     With kl="monte-carlo", KL(q₀ ‖ p) comes from the sample, too. The other options are VAE's, without free bits: the
     latents have no KLs of their own.
     """
@@ -57,7 +63,7 @@ class FlowVAE(VAE):
                  free_bits: float = 0.0, rng: np.random.Generator, **options):
         check_rng(rng)
         if flow is None:
-            flow = Flow([Planar(latent_dim, 64, rng=rng) for _ in range(8)])
+            flow = Flow([Triangular(latent_dim, 64)])
         if not isinstance(flow, Flow) or flow.dim != latent_dim:
             raise ValueError(f"flow must be a Flow of dim {latent_dim}, as the latents are, not {flow!r}")
         if free_bits:

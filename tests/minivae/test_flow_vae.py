@@ -6,7 +6,7 @@ from scipy import stats
 from autograd import optim
 from minivae.data import Batches
 from minivae.distributions import Normal
-from minivae.flows import IAF, MAF, Coupling, Flow, Planar, Radial
+from minivae.flows import IAF, MAF, Coupling, Flow, Planar, Radial, Triangular
 from minivae.train import fit
 from minivae.vae import VAE, FlowVAE
 from minivae.vae.flow_vae import FlowPosterior
@@ -18,6 +18,7 @@ FLOWS = {"planar": lambda rng: [Planar(2, 3, rng=rng), Planar(2, 3, rng=rng)],
          "radial, one for all": lambda rng: [Radial(2, rng=rng), Radial(2, rng=rng)],
          "coupling": lambda rng: [Coupling(2, (8,), 3, rng=rng), Coupling(2, (8,), 3, flip=True, rng=rng)],
          "iaf": lambda rng: [IAF(2, (8,), 3, rng=rng), IAF(2, (8,), 3, flip=True, rng=rng)],
+         "triangular": lambda rng: [Triangular(2, 3, rng=rng)],
          "maf": lambda rng: [MAF(2, (8,), 3, rng=rng)]}
 ALL = pytest.mark.parametrize("kind", FLOWS)
 
@@ -129,6 +130,15 @@ def test_a_posterior_draws_what_the_elbo_decodes(rng):
     assert isinstance(z, np.ndarray)
     middle = model.flow.forward(q.base.mu.data, q.h.data)[0].data
     np.testing.assert_allclose(model.reconstruct(x), model.decode(middle).mean.data)
+
+
+def test_by_default_the_posterior_is_a_gaussian_with_correlations_that_depend_on_x(rng):
+    model, x = FlowVAE(6, 3, (8,), rng=rng).astype(np.float64), np.eye(6)[:2]
+    for p in model.flow.parameters():
+        p.assign(p.data + 0.3 * rng.standard_normal(p.shape))
+    one, other = (np.corrcoef(model.encode(np.repeat(row[None], 10_000, axis=0)).sample(rng).T) for row in x)
+    least = 4 / np.sqrt(10_000)                                    # four standard errors of a correlation of 0
+    assert np.abs(one[np.tril_indices(3, -1)]).min() > least and np.abs(one - other).max() > least
 
 
 def test_it_learns_and_keeps_its_dtype(rng):

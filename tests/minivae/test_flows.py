@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from autograd import Tensor, gradcheck, hessian, jacobian, value_and_grad
-from minivae.flows import IAF, MAF, Coupling, Flow, Layer, MaskedMLP, Planar, Radial
+from minivae.distributions import Normal
+from minivae.flows import IAF, MAF, Coupling, Flow, Layer, MaskedMLP, Planar, Radial, Triangular
 from minivae.flows.coupling import LIMIT, bounded
 from minivae.flows.energies import ENERGIES, energy_kl, fit_energy
 from minivae.flows.planar import planar
@@ -12,7 +13,7 @@ from minivae.vae.gaps import grid
 
 from .test_distributions import z_score
 
-KINDS = [Planar, Radial, Coupling, IAF, MAF]
+KINDS = [Planar, Radial, Coupling, IAF, MAF, Triangular]
 ALL = pytest.mark.parametrize("cls", KINDS)
 SIZES = pytest.mark.parametrize("dim, context", [(2, 0), (5, 0), (3, 2)])
 
@@ -28,7 +29,7 @@ def layer(cls, dim, context=0, seed=0, spread=0.5, **options):
 
 def smooth_flow(*kinds):
     """A flow in the plane that quadrature can see: its networks are small."""
-    return Flow([layer(cls, 2, seed=seed, spread=0.3, **{} if cls in (Planar, Radial) else {"hidden": (8,)})
+    return Flow([layer(cls, 2, seed=seed, spread=0.3, **{} if cls in (Planar, Radial, Triangular) else {"hidden": (8,)})
                  for seed, cls in enumerate(kinds)])
 
 
@@ -115,6 +116,34 @@ def test_a_maf_of_one_affine_layer_is_a_gaussian(measure, rng):
     measure(np.triu(A))
 
 
+@pytest.mark.equation("flows.triangular", "ln |det| = 0, and the Jacobian is I + L, with 0 on and above L's diagonal",
+                      bound=1e-10)
+@SIZES
+def test_the_log_determinant_of_a_triangular_layer_is_zero(measure, rng, dim, context):
+    f = layer(Triangular, dim, context)
+    for error in log_det_errors(f, rng):
+        measure(error)
+    z, h = points(rng, dim, context, 1)
+    J = np.asarray(jacobian(lambda v: f.forward(v.reshape(1, -1), h)[0].reshape(-1))(z[0]))
+    L = np.tril(f.numbers(h).data.reshape(dim, dim), -1)
+    measure(J - np.eye(dim) - L)
+    measure(f.forward(z, h)[1].data)
+
+
+@pytest.mark.equation("flows.triangular-gaussian", "L of the Cholesky factor C = (I + L) diag sigma: f(z) ~ N(m, C C')",
+                      bound=1e-10)
+def test_a_triangular_layer_makes_any_gaussian_of_a_diagonal_one(measure, rng):
+    A, m = rng.standard_normal((4, 6)), rng.standard_normal(4)
+    C = np.linalg.cholesky(A @ A.T)
+    sigma = np.diag(C)
+    f = Triangular(4).astype(np.float64)
+    f.theta.assign((C / sigma - np.eye(4)).reshape(-1))
+    mu, x = np.linalg.solve(C / sigma, m), rng.standard_normal((5, 4))
+    z, logdet = f.inverse(x)
+    log_q = Normal(mu, 2 * np.log(sigma)).log_prob(z).data + logdet.data
+    measure(log_q - stats.multivariate_normal(m, A @ A.T).logpdf(x))
+
+
 @pytest.mark.parametrize("cls", [IAF, MAF])
 @pytest.mark.parametrize("flip", [False, True])
 def test_flip_turns_the_order_of_an_autoregressive_layer_round(rng, cls, flip):
@@ -142,7 +171,7 @@ def test_the_inverse_undoes_a_layer_and_its_log_determinant(measure, rng, cls, d
 
 @pytest.mark.equation("flows.density", "ln q(f(z)) = ln q_0(z) - sum ln |det|", bound=1e-10)
 def test_the_density_of_a_mixed_flow_is_the_bases_over_the_determinants(measure, rng):
-    flow = Flow([layer(cls, 3, context, seed) for seed, (cls, context) in enumerate(zip(KINDS, [0, 2, 0, 2, 0]))])
+    flow = Flow([layer(cls, 3, context, seed) for seed, (cls, context) in enumerate(zip(KINDS, [0, 2, 0, 2, 0, 2]))])
     z, h = points(rng, 3, 2, 20)
     x, total = flow.forward(z, h)
     measure(flow.log_prob(x.data, h).data - stats.multivariate_normal(np.zeros(3)).logpdf(z) + total.data)
