@@ -69,12 +69,12 @@ for name in NAMES:
     rows[name][4]["arrows"] = coarse, score.score(coarse, 20).data
 
 # %% Digits: bits for MADE and the VAE, grey levels for the others, for the score with mean 0 and variance 1
-bits, plain = (Batches(digits, 128, binarise=binarised) for binarised in (True, False))
+bits, plain = Batches(digits, 128, binarise=True), Batches(digits, 64)
 grey = Batches((digits[:32 * UNET_STEPS].reshape(-1, 784) / np.float32(255) - MEAN) / STD, 32)
 score = ScoreModel(UNet((1, 28, 28), channels=16, rng=rng), noise_levels(np.geomspace(0.05, 10, 50)))
 models = {"MADE": (MADE(784, (500,), order="random", rng=rng), bits, STEPS, 2e-3),
           "VAE": (VAE(784, 20, (400,), rng=rng), bits, STEPS, 1e-3),
-          "GAN": (GAN(784, 32, 2 * (256,), 2 * (256,), pixels=True, noise=0.3, rng=rng), plain, STEPS, 3e-4),
+          "GAN": (GAN(784, 64, 2 * (256,), 2 * (256,), pixels=True, penalty=1.0, rng=rng), plain, STEPS, 1.5e-3),
           "Langevin": (score, grey, UNET_STEPS, 2e-3),
           "DDPM": (DDPM(score.denoiser, score.schedule, images=False, clip=3),)}
 to_unit = lambda x: np.clip(x * STD + MEAN, 0, 1) if x.ndim == 4 else x
