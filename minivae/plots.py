@@ -478,7 +478,9 @@ def paradigms(columns: list[str], rows: dict[str, list[dict]], reach: float) -> 
                 ax.set(xticks=[], yticks=[])
                 continue
             if "density" in cell:                                  # its root: faint bridges are what one looks for
-                ax.imshow(cell["density"].T ** 0.5, cmap="Blues", origin="lower", extent=[-reach, reach] * 2)
+                shade = cell["density"].T ** 0.5
+                ax.imshow(shade, cmap="Blues", origin="lower", extent=[-reach, reach] * 2, vmin=0,
+                          vmax=np.quantile(shade, 0.995))          # one estimate far too high would blank the rest
             if "arrows" in cell:
                 at, arrows = cell["arrows"]
                 arrows = arrows / np.sqrt(np.linalg.norm(arrows, axis=1, keepdims=True) + 1e-9)
