@@ -15,7 +15,7 @@ from minivae.files import atomic
 
 WIDTH, HEIGHT, SHADES = 320, 240, 12
 # the figure, and the part of it, as fractions: from the left, from the top, width, height
-PICTURES = {"paradigms": ("paradigms/paradigms.png", (0, 0, 1, 1)),
+PICTURES = {"paradigms": ("paradigms/paradigms.png", (0.18, 0, 0.82, 1)),
             "latent_variable_models": ("ppca/completed.png", (0.103, 0.128, 0.318, 0.828)),
             "variational_inference": ("inference/forward_and_reverse.png", (0.055, 0.06, 0.435, 0.755)),
             "vae_objective": ("vae/manifold.png", (0.05, 0.2, 0.9, 0.63)),
