@@ -265,13 +265,16 @@ def mixture_of_planes(means: np.ndarray, W: np.ndarray, shape: tuple = (28, 28))
     return figure
 
 
-def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: int = 10) -> Figure:
+def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: int = 7) -> Figure:
     """What becomes of the code z (d,) when one of its `latents`, a row each, goes from -2.5 to 2.5."""
     rows = np.tile(z, (len(latents), steps, 1))
     for row, j in zip(rows, latents):
         row[:, j] = np.linspace(-2.5, 2.5, steps)
     images = np.asarray(model.decode(rows.reshape(-1, len(z))).mean)
-    return image_grid(images, steps, "one latent a row, from −2.5 to 2.5", shape, labels=[f"z{j + 1}" for j in latents])
+    labels = [f"z{j + 1}" for j in latents]
+    figure = image_grid(images, steps, "one latent a row, from −2.5 to 2.5", shape, labels=labels)
+    figure.axes[0].set_facecolor("0.8")                            # between white images: where in them is something?
+    return figure
 
 
 def kl_per_latent(kl: dict[str, np.ndarray]) -> Figure:
