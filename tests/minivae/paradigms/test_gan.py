@@ -159,7 +159,7 @@ def test_at_the_best_critic_the_generators_gradient_is_that_of_the_reverse_kl_le
     measure(layer.w.grad[0, 0] - want[1])
 
 
-@pytest.mark.equation("gan.penalty", "the critic's loss less -V is half gamma times the mean of |dl/dx|^2, by differences",
+@pytest.mark.equation("gan.penalty", "the critic's loss less -V: half gamma times the mean of |dl/dx|^2, differences",
                       bound=1e-6)
 @pytest.mark.parametrize("noise", [0, 0.2])
 def test_the_critic_pays_for_its_slope_at_the_data(measure, rng, noise):
