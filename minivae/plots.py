@@ -274,13 +274,16 @@ def mixture_of_planes(means: np.ndarray, W: np.ndarray, shape: tuple = (28, 28))
     return figure
 
 
-def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: int = 10) -> Figure:
+def traversals(model, z: np.ndarray, latents: np.ndarray, shape: tuple, steps: int = 7) -> Figure:
     """What becomes of the code z (d,) when one of its `latents`, a row each, goes from -2.5 to 2.5."""
     rows = np.tile(z, (len(latents), steps, 1))
     for row, j in zip(rows, latents):
         row[:, j] = np.linspace(-2.5, 2.5, steps)
     images = np.asarray(model.decode(rows.reshape(-1, len(z))).mean)
-    return image_grid(images, steps, "one latent a row, from −2.5 to 2.5", shape, labels=[f"z{j + 1}" for j in latents])
+    labels = [f"z{j + 1}" for j in latents]
+    figure = image_grid(images, steps, "one latent a row, from −2.5 to 2.5", shape, labels=labels)
+    figure.axes[0].set_facecolor("0.8")                            # between white images: where in them is something?
+    return figure
 
 
 def kl_per_latent(kl: dict[str, np.ndarray]) -> Figure:
@@ -486,7 +489,9 @@ def paradigms(columns: list[str], rows: dict[str, list[dict]], reach: float) -> 
                 ax.set(xticks=[], yticks=[])
                 continue
             if "density" in cell:                                  # its root: faint bridges are what one looks for
-                ax.imshow(cell["density"].T ** 0.5, cmap="Blues", origin="lower", extent=[-reach, reach] * 2)
+                shade = cell["density"].T ** 0.5
+                ax.imshow(shade, cmap="Blues", origin="lower", extent=[-reach, reach] * 2, vmin=0,
+                          vmax=np.quantile(shade, 0.995))          # one estimate far too high would blank the rest
             if "arrows" in cell:
                 at, arrows = cell["arrows"]
                 arrows = arrows / np.sqrt(np.linalg.norm(arrows, axis=1, keepdims=True) + 1e-9)

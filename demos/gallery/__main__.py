@@ -15,12 +15,12 @@ from minivae.files import atomic
 
 WIDTH, HEIGHT, SHADES = 320, 240, 12
 # the figure, and the part of it, as fractions: from the left, from the top, width, height
-PICTURES = {"paradigms": ("paradigms/paradigms.png", (0, 0, 1, 1)),
+PICTURES = {"paradigms": ("paradigms/paradigms.png", (0.18, 0, 0.82, 1)),
             "latent_variable_models": ("ppca/completed.png", (0.103, 0.128, 0.318, 0.828)),
             "variational_inference": ("inference/forward_and_reverse.png", (0.055, 0.06, 0.435, 0.755)),
             "vae_objective": ("vae/manifold.png", (0.05, 0.2, 0.9, 0.63)),
             "conditional_vae": ("cvae/styles.png", (0, 0.045, 0.75, 0.575)),
-            "beta_vae": ("beta_vae/traversals.png", (0.1, 0.05, 0.64, 0.94)),
+            "beta_vae": ("beta_vae/traversals.png", (0.058, 0.048, 0.884, 0.944)),
             "variants": ("vq_vae/samples.png", (0.1, 0.03, 0.62, 0.51)),
             "diffusion": ("diffusion/there_and_back.png", (0.183, 0.06, 0.485, 0.92))}
 

@@ -159,6 +159,44 @@ def test_at_the_best_critic_the_generators_gradient_is_that_of_the_reverse_kl_le
     measure(layer.w.grad[0, 0] - want[1])
 
 
+@pytest.mark.equation("gan.penalty", "the critic's loss less -V: half gamma times the mean of |dl/dx|^2, differences",
+                      bound=1e-6)
+@pytest.mark.parametrize("noise", [0, 0.2])
+def test_the_critic_pays_for_its_slope_at_the_data(measure, rng, noise):
+    model, x = model_of(penalty=0.7, noise=noise, critic=(5, 4)).astype(np.float64), rng.standard_normal((6, 2))
+    loss, terms = model.loss(x, np.random.default_rng(1))
+    twin, h = np.random.default_rng(1), 1e-6
+    twin.standard_normal((6, 3))                                   # the latents of the fakes
+    at = x + noise * twin.standard_normal(x.shape) if noise else x
+    slope = np.stack([(model.log_ratio(at + h * e) - model.log_ratio(at - h * e)) / (2 * h) for e in np.eye(2)])
+    measure(loss.item() - terms["critic"] - 0.35 * (slope ** 2).sum(axis=0).mean())
+    assert evaluate(model, x, np.random.default_rng(1)) == pytest.approx(terms)
+
+
+@pytest.mark.equation("gan.dirac", "points at 0 and theta, l = psi x: the game's Jacobian has l^2 + gamma l + 1/4 = 0",
+                      bound=1e-8)
+@pytest.mark.parametrize("gamma", [0, 0.3, 1.5])
+def test_without_the_penalty_two_points_go_round_each_other_and_with_it_they_meet(measure, rng, gamma):
+    model, x = linear_generator([[0.0]], [0.0], critic=(), penalty=gamma), np.zeros((1, 1))
+    critic, generator = model.critic.layers[0], model.generator.layers[0]
+    critic.b.assign([0.0])
+
+    def velocity(state):
+        """Where small steps of both players lead, from (psi, theta)."""
+        critic.w.assign([state[:1]])
+        generator.b.assign(state[1:])
+        for _, loss, _ in model.objectives(x, rng):
+            for p in model.parameters():
+                p.grad = None
+            loss.backward()
+            yield -(critic.w.grad if critic.w.grad is not None else generator.b.grad).item()
+    h = 1e-4
+    J = np.stack([(np.array([*velocity(h * e)]) - [*velocity(-h * e)]) / (2 * h) for e in np.eye(2)], axis=1)
+    values = np.linalg.eigvals(J)
+    measure(np.abs(values ** 2 + gamma * values + 0.25).max())
+    assert (values.real < -1e-3).all() if gamma else np.abs(values.real).max() < 1e-6
+
+
 def test_each_player_moves_only_its_own_parameters(rng):
     model = model_of(noise=0.1)
     players = model.optimizer()
@@ -173,7 +211,7 @@ def test_each_player_moves_only_its_own_parameters(rng):
 
 
 def test_the_losses_have_the_right_gradient(rng):
-    model = model_of(critic=(5,)).astype(np.float64)
+    model = model_of(critic=(5,), penalty=0.4).astype(np.float64)
     first, last = model.critic.layers[-1], model.generator.layers[-1]
     start, x = (first.w.data, last.w.data), rng.standard_normal((5, 2))
 
@@ -226,7 +264,7 @@ def test_twenty_seeds_of_a_short_game_are_finite():
 
 
 def test_it_keeps_float32_and_its_input_and_draws_the_same_again(rng):
-    model, before = model_of(noise=0.1, pixels=True), (x := rng.random((6, 2), np.float32)).copy()
+    model, before = model_of(noise=0.1, penalty=0.1, pixels=True), (x := rng.random((6, 2), np.float32)).copy()
     assert model.loss(x, rng)[0].dtype == model.sample(3, rng).dtype == model.log_ratio(x).dtype == np.float32
     assert all(loss.dtype == np.float32 for _, loss, _ in model.objectives(x, rng))
     np.testing.assert_array_equal(x, before)
@@ -236,7 +274,8 @@ def test_it_keeps_float32_and_its_input_and_draws_the_same_again(rng):
 
 @pytest.mark.parametrize("options, message", [
     ({"data_dim": 0}, "data_dim must be a positive integer"), ({"latent_dim": 0}, "latent_dim must be a positive int"),
-    ({"noise": -1}, "noise must be a number >= 0, not -1"), ({"rng": None}, "rng must be a numpy.random.Generator")])
+    ({"noise": -1}, "noise must be a number >= 0, not -1"), ({"penalty": -1}, "penalty must be a number >= 0, not -1"),
+    ({"rng": None}, "rng must be a numpy.random.Generator")])
 def test_what_cannot_be_a_gan_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GAN(**{"data_dim": 5, "rng": np.random.default_rng(0)} | options)
