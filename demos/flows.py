@@ -74,7 +74,7 @@ for name, model in models.items():
 for value in (-1.0, 1.0, 3.0):
     posterior = log_joint(model, np.array([[value]]), plane)[0]
     q = lambda model: square(model.encode(np.full((len(plane), 1), value)).log_prob(plane).data)
-    rows[f"p(z | x = {value:g})"] = [(f"q {name}: gap {gap[name]:.2f} nats", square(posterior), q(model))
+    rows[f"p(z | x = {value:g})"] = [(f"q {name}: mean gap {gap[name]:.2f}", square(posterior), q(model))
                                      for name, model in models.items()]
 figures["posteriors"] = plots.densities(rows, 4)
 for name, figure in figures.items():
