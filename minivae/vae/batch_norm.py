@@ -1,7 +1,7 @@
 """Batch normalisation: each feature of a layer to the mean and the variance that training then chooses for it.
 
-    (1)  training:    y = g (x − m) / √(v + ε) + s,  m and v of the batch: mean, variance         [batch-norm.batch]
-    (2)  evaluation:  the same of running means,  m ← (1 − α) m + α m_batch,  v likewise          [batch-norm.running]
+    (1)  training:    y = g (x − m) / √(v + ε) + s,  m and v of the batch: mean, variance          [batchnorm.batch]
+    (2)  evaluation:  the same of running means,  m ← (1 − α) m + α m_batch,  v likewise           [batchnorm.running]
 
 x (B, d), all else (d,). In (2) the variance of a batch is the unbiased one, B/(B − 1) times that of (1). An example's y
 depends on what else is in its batch, which is noise in training; `eval()` ends that. Ioffe and Szegedy,

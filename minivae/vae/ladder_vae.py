@@ -14,7 +14,7 @@ variance. Stacked, an upper level sees x only through samples of the lower ones;
 adds to what p says from above. Either can switch latents off for good, q(zᵢ | ·) = p(zᵢ | zᵢ₊₁), before others have a
 use for them. In a ladder σ̂²/vᵢ then grows, until (3) has no gradient left: hence warm-up, batch normalisation, and
 softplus, not exp, all from the paper. With them, five levels and twenty epochs of digits, the ladder's −ELBO is 93.2
-nats, the stacked model's 95.0, and its top level is off. Batch normalisation decides: without, 94.9 and 93.4.
+nats, the stacked model's 95.0, and its top level is off. Batch normalisation decides: without, 94.9 and 93.3.
 Stacked, zᵢ₊₁ depends on zᵢ: (4) has no closed form there.
 Sønderby et al., arXiv:1602.02282, section 2; for (2), Burda et al., arXiv:1509.00519.
 """

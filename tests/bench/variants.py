@@ -269,7 +269,8 @@ def vq_words(rounds, medians, epochs=5):
 
     A code of the VQ-VAE is 49 log2 K bits long, by its uniform prior. That of a VAE is its KL, what it takes to send a
     draw of z ~ q(z | x), so its images are decoded from such draws. The variance of its likelihood is chosen for a KL
-    that is about as large. One VAE has the same networks, one the usual ones; all see the digits alike.
+    that is about as large. One VAE has the same networks, one the usual ones; all see the digits alike. That with the
+    same networks is no worse: 0.0030 and 0.0032 in two runs of it, at 349 and 356 bits, and the VQ-VAE 0.0031 at 343.
     """
     rng, x = np.random.default_rng(0), mnist("test").images[:2000].reshape(-1, 784) / np.float32(255)
     batches, found = Batches(mnist("train").images, 64), {}

@@ -24,7 +24,7 @@ def trained_norm(rng, d=4, rate=0.1, batches=5):
     return norm, seen
 
 
-@pytest.mark.equation("batch-norm.batch", "(y - s) / g has mean 0, variance v / (v + eps)", bound=1e-12)
+@pytest.mark.equation("batchnorm.batch", "(y - s) / g has mean 0, variance v / (v + eps)", bound=1e-12)
 @pytest.mark.parametrize("B", [2, 50])
 def test_a_batch_in_training_is_normalised(measure, rng, B):
     norm, _ = trained_norm(rng)
@@ -35,7 +35,7 @@ def test_a_batch_in_training_is_normalised(measure, rng, B):
     measure(y * np.sqrt(v + norm.eps) - (x - x.mean(axis=0)))
 
 
-@pytest.mark.equation("batch-norm.running", "y = g (x - m) / sqrt(v + eps) + s of the running m and v", bound=1e-12)
+@pytest.mark.equation("batchnorm.running", "y = g (x - m) / sqrt(v + eps) + s of the running m and v", bound=1e-12)
 @pytest.mark.parametrize("rate", [0.1, 1.0])
 def test_evaluation_uses_the_running_statistics_of_training(measure, rng, rate):
     norm, seen = trained_norm(rng, rate=rate)
