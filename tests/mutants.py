@@ -187,6 +187,10 @@ MUTANTS = [Mutant(*row) for row in (
      "kernel ** 2 // 2 + 1",
      "minivae/test_vq_vae.py::test_a_code_is_predicted_from_those_before_it_alone"),
     # flows
+    ("gan-penalty", "minivae/paradigms/gan.py", "a sum for a mean",
+     "0.5 * self.penalty / len(x) * ops.sum(slope * slope)",
+     "0.5 * self.penalty * ops.sum(slope * slope)",
+     "minivae/paradigms/test_gan.py::test_the_critic_pays_for_its_slope_at_the_data"),
     ("made-mask", "minivae/flows/autoregressive.py", "a mask shifted by one",
      "degrees[-1][:, None] < np.tile",
      "degrees[-1][:, None] <= np.tile",
