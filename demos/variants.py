@@ -50,7 +50,8 @@ for name, model in MODELS.items():
     if name == "VQ-VAE":                                           # its prior is learned afterwards, from its words
         words = model.codes(digits.reshape(-1, 784) / np.float32(255)).reshape(-1, 49)
         prior = PixelCNN(128, model.grid, rng=rng)
-        fit(prior, Batches(words.astype(np.float32), 64), epochs=1, optimizer=optim.Adam(prior.parameters(), 3e-3), rng=rng)
+        fit(prior, Batches(words.astype(np.float32), 64), epochs=1, rng=rng,
+            optimizer=optim.Adam(prior.parameters(), 3e-3))
         model.use(prior)
     seconds = time.perf_counter() - start
     with no_grad():

@@ -270,7 +270,7 @@ def vq_words(rounds, medians, epochs=5):
     A code of the VQ-VAE takes -log2 p(k) bits by its prior: 49 log2 K by the uniform one, fewer by a PixelCNN. That of
     a VAE is its KL, what it takes to send a draw of z ~ q(z | x), so its images are decoded from such draws. Variances
     are chosen for a KL about as large. By the PixelCNN's bits the VQ-VAE has half the error of a VAE of the same
-    networks. By the uniform prior's the two are alike: 0.0030 to 0.0032 at 349 to 356 bits in four runs, the VQ-VAE
+    networks. By the uniform prior's the two are alike: 0.0030 to 0.0032 at 349 to 356 bits in three runs, the VQ-VAE
     0.0031 at 343.
     """
     rng, x = np.random.default_rng(0), mnist("test").images[:2000].reshape(-1, 784) / np.float32(255)
