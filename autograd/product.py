@@ -11,9 +11,9 @@ OpenBLAS in brackets):
     (128, 784) (784, 400): 166 (202)        (20, 784) (784, 200): 18 (41)         (256, 128) (128, 128): 19 (21)
     (128, 784) (400, 784)ᵀ: 178 (242)       (20, 784) (200, 784)ᵀ: 24 (61)        (784, 20) (20, 200): 17 (18)
 
-The sums run over k in order, whatever the number of cores, so results are the same bit for bit. Where `product` does
-not pay, and without the compiler, it is NumPy's. Goto and van de Geijn, Anatomy of high-performance matrix
-multiplication, 2008, tell what else there is to do for large ones.
+The sums run over k in order, or over its halves, whatever the number of cores, so results are the same bit for bit.
+Where `product` does not pay, and without the compiler, it is NumPy's. Goto and van de Geijn, Anatomy of
+high-performance matrix multiplication, 2008, tell what else there is to do for large ones.
 """
 import numpy as np
 

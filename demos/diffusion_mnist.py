@@ -16,7 +16,7 @@ from minivae.diffusion import DDPM, Schedule, UNet
 from minivae.metrics.samples import accuracy, frechet_digits, to_unit
 from minivae.train import fit
 
-TIME = "8 to 10 min"
+TIME = "5 to 10 min"
 EPOCHS, SIZE, LR, STEPS, GUIDANCE, DRAWN = 5, dict(channels=16, multipliers=(1, 2, 2)), 2e-3, 50, 2.0, 1000
 args = options("diffusion_mnist")
 rng = np.random.default_rng(args.seed)
