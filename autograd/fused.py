@@ -68,7 +68,7 @@ def _linear_twin(x, w, b, activation=None):
 def _bernoulli_nll(logits, x):
     """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
     dtype = np.result_type(logits, x, np.float32)
-    if logits.shape != np.shape(x):
+    if np.shape(logits) != np.shape(x):
         logits, x = np.broadcast_arrays(logits, x)
     logits, x = np.ascontiguousarray(logits, dtype), np.ascontiguousarray(x, dtype)
     nll, residual = np.empty(logits.shape[:-1], dtype), np.empty_like(logits)
@@ -97,7 +97,7 @@ def _gaussian_kl(mu, logvar):
 
 
 def _gaussian_kl_vjp(g, mu, logvar, residual):
-    if mu.shape != logvar.shape:
+    if np.shape(mu) != np.shape(logvar):                           # one of them may be a number
         mu, residual = np.broadcast_arrays(mu, residual)
     g = g[..., None]
     return g * mu, 0.5 * g * residual

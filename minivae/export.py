@@ -10,6 +10,7 @@ A name is the path of attributes, as in PyTorch, and a list of modules counts li
     Linear w (in, out), b                  nn.Linear weight (out, in), bias
     Conv2d w (kh, kw, in, out), b          nn.Conv2d weight (out, in, kh, kw), bias
     GroupNorm gain, shift                  nn.GroupNorm weight, bias
+    BatchNorm gain, shift, mean, variance  nn.BatchNorm1d weight, bias, running_mean, running_var
     Embedding w (n, dim)                   nn.Embedding weight
     masked layers: w under a mask          weight with zeros where the mask has them, in nn.Linear or nn.Conv2d
     Sequential, MLP: net.layers.1.w        nn.Sequential net.2.weight: each activation is a layer that counts
@@ -17,7 +18,7 @@ A name is the path of attributes, as in PyTorch, and a list of modules counts li
     any other parameter or buffer          under its name, as it is: logvar, codebook.e, pseudo, ...
 
 Images are (B, H, W, C) inside this project and (B, C, H, W) there; a Linear over channels, such as a U-Net block's
-`skip`, is nn.Conv2d(in, out, 1) there, with weight[:, :, None, None]. PyTorch's GroupNorm has our eps, 1e-5.
+`skip`, is nn.Conv2d(in, out, 1) there, with weight[:, :, None, None]. The eps of PyTorch's norms is ours, 1e-5.
 """
 from pathlib import Path
 
@@ -27,10 +28,13 @@ from autograd.nn import Conv2d, Embedding, GroupNorm, Linear, Module, Parameter,
 from autograd.tensor import plain
 
 from .files import write_npz
+from .vae.batch_norm import BatchNorm
 
 LAYOUTS = {Linear: {"w": ("weight", (1, 0)), "b": ("bias", (0,))},
            Conv2d: {"w": ("weight", (3, 2, 0, 1)), "b": ("bias", (0,))},
            GroupNorm: {"gain": ("weight", (0,)), "shift": ("bias", (0,))},
+           BatchNorm: {"gain": ("weight", (0,)), "shift": ("bias", (0,)), "mean": ("running_mean", (0,)),
+                       "variance": ("running_var", (0,))},
            Embedding: {"w": ("weight", (0, 1))}}
 
 

@@ -156,6 +156,24 @@ def test_a_nan_stays_a_nan():
         assert np.isnan(y).all()
 
 
+# Numbers in place of arrays
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("f", [lambda x, c: fused.gaussian_kl(x, c), lambda x, c: fused.gaussian_kl(c, x),
+                               lambda x, c: fused.bernoulli_nll(x, c), lambda x, c: fused.bernoulli_nll(c, x),
+                               lambda x, c: fused.gaussian_nll(x, c, c), lambda x, c: fused.gaussian_nll(c, c, x)])
+def test_a_number_is_an_array_of_it(rng, f, dtype):
+    x = rng.random((3, 2)).astype(dtype)
+    value = lambda c: ops.sum(f(Tensor(x, requires_grad=True), c))
+    assert value(0.25).dtype == dtype
+    for number in (0, 0.25, np.float32(0.25)):
+        array = np.full_like(x, number)
+        np.testing.assert_allclose(value(number).data, value(array).data, rtol=8 * np.finfo(dtype).eps)
+        got, want = (grad(lambda x: ops.sum(f(x, c)))(x) for c in (number, array))
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=8 * np.finfo(dtype).eps)
+
+
 # Bad input
 
 @pytest.mark.parametrize("labels, message", [([0, 3], r"\[0, 3\), got 0 to 3"), ([-1, 0], r"\[0, 3\), got -1 to 0"),

@@ -11,6 +11,7 @@ from minivae.export import export, state_dict
 from minivae.files import read_npz
 from minivae.flows.autoregressive import MaskedMLP
 from minivae.vae import CVAE, VAE, VQVAE, BetaVAE, PixelCNN, VampVAE
+from minivae.vae.batch_norm import NormedMLP
 from minivae.vae.pixel_cnn import MaskedConv2d
 
 
@@ -154,6 +155,19 @@ def test_a_masked_layer_is_a_plain_one_whose_weights_have_the_zeros(rng, oracle)
     net = torch.nn.Conv2d(4, 4, 5, padding=2)
     net.load_state_dict({name: torch.from_numpy(a) for name, a in state_dict(conv).items()})
     assert agree(np.asarray(conv(x)).transpose(0, 3, 1, 2), net(torch.tensor(x).permute(0, 3, 1, 2)))
+
+
+@pytest.mark.oracle
+def test_batch_normalisation_goes_on_with_its_running_averages(rng, oracle, tmp_path):
+    torch = oracle("torch")
+    nn, ours = torch.nn, moved(NormedMLP(4, 6, 6, 2, rng=rng), rng)
+    for _ in range(5):
+        ours(3 + 2 * rng.standard_normal((20, 4), np.float32))
+    export(ours.eval(), tmp_path / "mlp.npz")
+    net = loaded(torch, nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(
+        6, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)), tmp_path / "mlp.npz")
+    x = rng.standard_normal((3, 4), np.float32)
+    assert agree(ours(x), net(torch.tensor(x)))
 
 
 @pytest.mark.oracle
