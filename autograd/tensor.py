@@ -113,7 +113,7 @@ class Tensor:
         """Add d(self)/d(leaf), weighted by `gradient` (default 1, for one element only), to the `.grad` of each leaf.
 
         Frees the graph. Raises ValueError if there is none or `gradient` has another shape, RuntimeError if a backward
-        has freed it or a parameter has changed since the forward pass.
+        has freed it or a parameter has changed since the forward pass. Threads must not walk back to one leaf at once.
         """
         if self.node is None:
             raise ValueError("backward() on a constant: nothing that it was computed from requires a gradient")

@@ -41,16 +41,16 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
         raise ValueError(f"guidance must be a finite number, not {guidance}")
     if y is None and guidance not in (0, 1):
         raise ValueError(f"guidance = {guidance} is towards a class: give y")
-    if not isinstance(xt, np.ndarray) or xt.dtype != model.dtype or xt.shape[1:] != model.shape:
-        raise ValueError(f"x_t must be an array of {model.dtype} of shape (B, {', '.join(map(str, model.shape))}), not "
-                         f"{getattr(xt, 'dtype', type(xt).__name__)} of shape {np.shape(xt)}")
+    if not isinstance(xt, np.ndarray) or xt.dtype != model.dtype or xt.shape[1:] != model.shape or not len(xt):
+        raise ValueError(f"x_t must be an array of {model.dtype} of shape (B, {', '.join(map(str, model.shape))}), with "
+                         f"at least one row, not {getattr(xt, 'dtype', type(xt).__name__)} of shape {np.shape(xt)}")
     if np.shape(t) not in ((), xt.shape[:1]):
         raise ValueError(f"t must be one for all or for each of {len(xt)} rows, not of shape {np.shape(t)}")
     t, y = np.broadcast_to(t, len(xt)), model.labels(y, len(xt))
     y = model.labels(None, len(xt)) if guidance == 0 else y
     rows = max(1, min(ROWS, NUMBERS // math.prod(model.shape)) // (1 if guidance in (0, 1) else 2))
     parts = [_denoise(model, xt[i:i + rows], t[i:i + rows], y if y is None else y[i:i + rows], guidance)
-             for i in range(0, max(1, len(xt)), rows)]
+             for i in range(0, len(xt), rows)]
     return tuple(np.concatenate(part) for part in zip(*parts))
 
 
