@@ -42,8 +42,8 @@ def gradcheck(f, *inputs, method="central", step=None, rtol=None, rng=None):
         raise ValueError(f"method is 'central' or 'complex', not {method!r}")
     if not inputs:
         raise ValueError("gradcheck needs at least one input")
-    step = step or {"central": 6e-6, "complex": 1e-30}[method]
-    rtol = rtol or {"central": 1e-6, "complex": 1e-12}[method]
+    step = {"central": 6e-6, "complex": 1e-30}[method] if step is None else step
+    rtol = {"central": 1e-6, "complex": 1e-12}[method] if rtol is None else rtol
     inputs = [np.array(x, np.float64) for x in inputs]
     u = (rng or np.random.default_rng(0)).standard_normal(np.shape(f(*inputs)))
     analytic = grad(lambda *xs: ops.sum(ops.multiply(f(*xs), u)), tuple(range(len(inputs))))(*inputs)

@@ -167,6 +167,11 @@ def _plain(i):
     return np.array(i, int if isinstance(i, list) and not i else None)       # a copy: the VJP will use it again
 
 
+def _array(x):
+    """A Tensor or an array as it is, a number or a list of them as an array."""
+    return x if isinstance(x, (Tensor, np.ndarray)) else positive(x)
+
+
 def concatenate(xs, axis=0):
     """As np.concatenate, differentiable."""
     return _join(*xs, axis=normalize_axis_index(axis, np.ndim(xs[0])))
@@ -179,9 +184,10 @@ def stack(xs, axis=0):
 
 def split(x, sections, axis=0):
     """As np.split: a list of slices along `axis`, `sections` equal ones or cut at those indices."""
+    x = _array(x)
     n = x.shape[axis]
     if np.ndim(sections) == 0:
-        if n % sections:
+        if sections < 1 or n % sections:
             raise ValueError(f"split: an axis of length {n} does not divide into {sections} equal parts")
         sections = range(n // sections, n, n // sections)
     cuts, ahead = [0, *sections, n], (slice(None),) * (axis % x.ndim)
@@ -190,6 +196,7 @@ def split(x, sections, axis=0):
 
 def expand_dims(x, axis):
     """As np.expand_dims for one axis, differentiable."""
+    x = _array(x)
     axis = normalize_axis_index(axis, x.ndim + 1)
     return reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
@@ -211,8 +218,8 @@ def trace(x):
 
 # Reductions ----------------------------------------------------------------------------------------------------
 def _to_extremes(g, x, y, axis):
-    """g, shared equally by the elements of x that equal the extreme y."""
-    hit = np.equal(x, y.reshape(kept_shape(x.shape, axis)))
+    """g, shared equally by the elements of x that are the extreme y."""
+    hit = np.equal(x, y.reshape(kept_shape(x.shape, axis))) | np.isnan(x)      # a NaN is the extreme, if there is one
     return np.where(hit, g.reshape(kept_shape(x.shape, axis)) / hit.sum(axis, keepdims=True).astype(x.dtype), 0)
 
 
@@ -254,13 +261,15 @@ mean = op(_mean, lambda g, shapes, axis: _spread(g.reshape(kept_shape(shapes[0],
 
 def var(x, axis=None, ddof=0, keepdims=False):
     """As np.var, differentiable: divides by n − ddof, and ddof is 0 as in NumPy."""
+    x = _array(x)
     squares = square(x - mean(x, axis, keepdims=True))
     total = sum(squares, axis=axis, keepdims=keepdims)
-    return divide(total, x.size / total.size - ddof)
+    return divide(total, x.size / builtins.max(1, total.size) - ddof)
 
 
 def prod(x, axis=None, keepdims=False):
     """As np.prod over one axis or all, differentiable at zeros too: it multiplies halves with halves."""
+    x = _array(x)
     shape = kept_shape(x.shape, axis)
     if axis is None:
         y = reshape(x, (-1,))
@@ -298,13 +307,15 @@ cholesky = op(lambda x: np.linalg.cholesky(x), _cholesky_vjp, numpy=np.linalg.ch
 
 def matmul(a, b):
     """As np.matmul, differentiable: batched, broadcast, and with 1-D arguments."""
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    a, b = _array(a), _array(b)
+    if a.ndim == 0 or b.ndim == 0:
         raise ValueError("matmul of a scalar: use multiply")
     if a.ndim == 1 or b.ndim == 1:
         y = _matmul(reshape(a, (1, -1)) if a.ndim == 1 else a, reshape(b, (-1, 1)) if b.ndim == 1 else b)
         return reshape(y, y.shape[:-2] + y.shape[-2:-1] * (a.ndim > 1) + y.shape[-1:] * (b.ndim > 1))
     if a.ndim > 2 == b.ndim:                                       # one product, not one an item
-        return reshape(_matmul(reshape(a, (-1, a.shape[-1])), b), (*a.shape[:-1], b.shape[-1]))
+        rows = reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+        return reshape(_matmul(rows, b), (*a.shape[:-1], b.shape[-1]))
     return _matmul(a, b)
 
 

@@ -257,7 +257,7 @@ def _constant(v, dtype, op):
         v = v.item()
     if v is None or isinstance(v, (bool, int, float)):
         return v
-    if isinstance(v, (list, tuple)) and any(isinstance(part, Tensor) for part in v):
+    if _holds_tensors(v):
         raise ValueError(f"{op.__name__} was given a {type(v).__name__} of Tensors: ops.stack makes one of them")
     v = np.asarray(v)
     if dtype is None:
@@ -266,6 +266,10 @@ def _constant(v, dtype, op):
         raise ValueError(f"{op.__name__} was given {v.dtype} and {dtype}, and a Tensor keeps one dtype: "
                          f"convert the array with .astype, or the model with Module.astype")
     return v.astype(dtype, copy=False)
+
+
+def _holds_tensors(v):
+    return isinstance(v, (list, tuple)) and any(isinstance(part, Tensor) or _holds_tensors(part) for part in v)
 
 
 @contextmanager

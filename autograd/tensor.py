@@ -22,6 +22,7 @@ A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters
 from heapq import heappop, heappush, heappushpop
 from itertools import count
 from operator import attrgetter
+from threading import local
 
 import numpy as np
 
@@ -30,9 +31,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 serial = count()
 
 
-class Mode:
-    """What ops do besides computing. Set by no_grad(), grad() and its kin, and detect_nan()."""
-    __slots__ = ("recording", "tracing", "watch")
+class Mode(local):
+    """What ops do besides computing, in each thread by itself. Set by no_grad(), grad() and its kin, and detect_nan()."""
 
     def __init__(self):
         self.recording = True

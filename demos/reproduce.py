@@ -8,7 +8,8 @@ and a larger fraction where a smaller one ended. arXiv:1509.00519, section 5; wh
 - Adam's epsilon, 1e-4, is for gradients summed over the batch of 20: for our means it is a twentieth of that;
 - weights start as Glorot's, biases at 0, those of the output at the logits of the mean image;
 - the VAE's KL is that of the samples: with k = 1, VAE and IWAE are one model, which is trained once and printed twice.
-Not the code's: shuffled passes, ln s^2 in place of ln s, and Adam's start at 0 and betas (0.9, 0.999), as in the text.
+Not the code's: shuffled passes, ln s^2 in place of ln s, rates that are not rounded, epsilon beside the corrected root,
+and Adam's start at 0 and betas (0.9, 0.999), as in the text. Active units are counted on the test digits.
 """
 # %% Setup
 import numpy as np
@@ -67,7 +68,7 @@ for name in chosen:
         progress.close()
         np.save(measured, nll)
     nll, pace = np.load(measured), np.median([row["seconds"] for row in rows])
-    used = int(np.sum(np.asarray(model.encode(x_test).mean).var(axis=0) > 0.01))           # their "active units"
+    used = int(np.sum(np.asarray(model.encode(x_test).mean).var(axis=0) > 0.01))           # their criterion
     table.append({"model": name, "passes": len(rows), "nll": nll.mean(), "error": nll.std() / len(nll) ** 0.5,
                   "published": PUBLISHED[name], "active units": used, "seconds a pass": pace})
     samples.append(model.sample(20, rng))

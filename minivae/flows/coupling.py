@@ -5,7 +5,7 @@
     (3)  s = S tanh(raw/S),  S = 3: no layer scales by more than e³ = 20, and none to 0      [flows.bounded]
 
 z, x (B, dim); a is the first half of the variables, b the rest; with `flip`, the other way round: flows alternate.
-Dinh, Sohl-Dickstein and Bengio, arXiv:1605.08803, sections 3.2 to 3.4.
+Dinh, Sohl-Dickstein and Bengio, arXiv:1605.08803, sections 3.2, 3.3 and 3.5.
 """
 import numpy as np
 

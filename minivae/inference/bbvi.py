@@ -9,7 +9,7 @@
 
 q = N(mu, exp(logvar)), mu and logvar (d,); z (S, d); f in nats, (S,), or (S, F) if it is given as F factors. Gradients
 are (S, 2, d): of each draw, in mu and in logvar. With (5), (4) has no variance where q is the posterior (Roeder et al.,
-arXiv:1703.09194). Ranganath et al., arXiv:1401.0118, sections 2 to 4, for (1) to (3).
+arXiv:1703.09194). Ranganath et al., arXiv:1401.0118, sections 2 and 3, for (1) to (3).
 """
 from typing import Callable, NamedTuple
 

@@ -10,7 +10,7 @@
 Features a (N, F), b (M, F), of means μ and covariances S; samples x (n, D), data y (m, D). L is the triangle of a QR
 factorisation of the centred features, so no covariance is too singular and no root complex. (1) is biased: N and M rows
 of one distribution are about c/N + c/M apart, so compare models by the same numbers of samples.
-Heusel et al., arXiv:1706.08500, for (1); Gretton et al., JMLR 13, 2012, sections 2 and 3, for (3).
+Heusel et al., arXiv:1706.08500, for (1); Gretton et al., JMLR 13, 2012, section 2, for (3).
 """
 from typing import NamedTuple, Sequence
 

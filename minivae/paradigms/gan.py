@@ -18,7 +18,7 @@ With (5) the best l is flatter than ln p/q, and the bound in (3) loose; but wher
 On MNIST, MLPs with γ = 1 draw digits of all classes after 3,000 steps, at a Fréchet distance of 62 (1,000 samples);
 without (5), by ε of 0.3 to 1, after 1,300 to 2,500 steps much the same blot every time, at 590 to 680.
 Goodfellow et al., arXiv:1406.2661, sections 3 and 4, algorithm 1 with k = 1; Arjovsky and Bottou, arXiv:1701.04862,
-theorem 2.5, for (4); Sønderby et al., arXiv:1610.04490, for ε; Mescheder et al., arXiv:1801.04406, sections 2 and 4,
+theorem 2.5, for (4); Sønderby et al., arXiv:1610.04490, for ε; Mescheder et al., arXiv:1801.04406, sections 2 to 4,
 for (5), their R₁.
 """
 import math

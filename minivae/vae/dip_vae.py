@@ -5,7 +5,7 @@
          loss = −ELBO + λ_od Σ_{i≠j} C²ᵢⱼ + λ_d Σᵢ (Cᵢᵢ − 1)²                                [dip.objective]
 
 μ(x) and Σ(x) = diag σ²(x) are the encoder's; C (d, d) is that of the batch. Kumar, Sattigeri and Balakrishnan,
-arXiv:1711.00848, section 2; in the first kind σ(x) may shrink to 0 unseen, hence the larger λ_d there.
+arXiv:1711.00848, section 2. In the first kind σ(x) may shrink to 0 unseen: a larger λ_d keeps μ(x) spread.
 """
 import numpy as np
 

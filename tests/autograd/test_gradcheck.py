@@ -72,6 +72,11 @@ def test_float32_and_integer_inputs_are_checked_in_float64():
     assert gradcheck(lambda x: x * x, np.array([1, 2])).error < 1e-6
 
 
+def test_a_tolerance_of_nothing_is_a_tolerance_of_nothing():
+    with pytest.raises(GradcheckError, match="wants 0e"):
+        gradcheck(ops.exp, X, rtol=0)
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda: gradcheck(ops.exp, X, method="forward"), "'central' or 'complex'.*'forward'"),
     (lambda: gradcheck(ops.exp), "at least one input")], ids=["method", "no input"])

@@ -133,6 +133,18 @@ def test_conventions_at_special_points():
     assert grad(lambda x: ops.sum(ops.clip(x, 0, 1)))(np.array([0.0, 1.0, 1.5])).tolist() == [1, 1, 0]
 
 
+def test_the_extreme_of_what_has_a_nan_is_that_nan():
+    for f in (ops.max, ops.min):
+        assert grad(f)(np.array([1.0, np.nan, 2.0, np.nan])).tolist() == [0, 0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize("f", [lambda x: ops.sum(x @ np.ones((0, 5))), lambda x: ops.sum(ops.var(x, axis=1))],
+                         ids=["matmul", "var"])
+def test_no_elements_have_no_gradient(f):
+    for shape in ((2, 3, 0), (0, 3, 0)):
+        assert grad(f)(np.zeros(shape)).shape == shape
+
+
 def test_adam_corrects_the_bias_of_each_parameter_by_its_own_steps():
     p, late = Parameter([1.0]), Parameter([1.0])
     optimizer = optim.Adam([p, late], lr=0.1)
@@ -163,10 +175,13 @@ def test_a_fused_relu_lets_nan_through():
 
 def test_a_list_of_tensors_is_not_taken_for_numbers():
     a = Tensor([1.0, 2.0], requires_grad=True)
-    for call in (lambda: ops.sum([a, a]), lambda: ops.tanh([a.sum(), 1.0]), lambda: a + [a.sum(), 1.0]):
+    for call in (lambda: ops.sum([a, a]), lambda: ops.tanh([a.sum(), 1.0]), lambda: a + [a.sum(), 1.0],
+                 lambda: ops.sum([[a[0]]]), lambda: ops.matmul([[a[0], a[1]]], a), lambda: ops.var([a, a])):
         with pytest.raises(ValueError, match="ops.stack makes one of them"):
             call()
     assert (ops.exp([0.0, 0.0]) == 1).all() and ((a + [1, 2]).data == [2, 4]).all()
+    assert (a @ [[1.0, 2.0], [3.0, 4.0]]).data.tolist() == [7, 10] and ops.stack([a[0], 1.0]).data.tolist() == [1, 1]
+    assert ops.var([1, 3]) == 1 and ops.prod([2, 3]) == 6 and ops.split([1, 2], 2)[1] == 2
 
 
 @pytest.mark.parametrize("call", [lambda x, t: ops.leaky_relu(x, slope=t), lambda x, t: ops.leaky_relu(x, t),

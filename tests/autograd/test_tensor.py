@@ -1,4 +1,6 @@
 """What a Tensor promises: who owns which array, what backward frees, and what NumPy may do with it."""
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy import special
@@ -159,6 +161,12 @@ def test_one_element_of_any_rank_needs_none():
 def test_backward_of_a_constant_is_an_error():
     with pytest.raises(ValueError, match="constant"):
         Tensor(1.0).backward()
+
+
+def test_each_thread_records_by_itself():
+    w = Tensor(2.0, requires_grad=True)
+    with no_grad(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: w * 3).result().requires_grad and not (w * 3).requires_grad
 
 
 def test_no_grad_records_nothing_as_a_context_and_as_a_decorator():
