@@ -114,19 +114,6 @@ class Sprites(Rows):
         rows = rng.integers(len(self), size=check_count(n, "n"))
         return as_floats(self[rows].reshape(n, -1)), self.factors(rows)
 
-    def _rows(self, index):
-        if isinstance(index, slice):
-            return np.arange(*index.indices(len(self)))
-        if isinstance(index, tuple):
-            raise IndexError(f"sprites have rows alone: index them by one thing, such as a list, not by {index}")
-        rows = np.asarray(index) if np.size(index) else np.zeros(0, int)
-        if rows.dtype.kind not in "iu":
-            raise IndexError(f"sprites are counted by whole numbers, not by {rows.dtype}")
-        bad = rows[(rows < -len(self)) | (rows >= len(self))]
-        if bad.size:
-            raise IndexError(f"there are {len(self)} sprites, none of them number {bad[0]}")
-        return rows.astype(np.int64) % len(self)
-
 
 sprites = Sprites                            # as a reader of data calls it, beside mnist and load
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -341,13 +342,32 @@ def test_a_large_file_stays_on_disk_and_reads_the_same(tmp_path, rng, monkeypatc
     monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
     rows = load(tmp_path / "x.npy")
     assert not isinstance(rows, np.ndarray) and len(rows) == 50 and rows.shape == x.shape and rows.dtype == x.dtype
-    for index in (slice(10, 20), np.array([7, 3, 3]), slice(None, None, 9)):
-        assert (rows[index] == x[index]).all()
+    for index in (slice(10, 20), np.array([7, 3, 3]), slice(None, None, 9), slice(-3, None), slice(5, 5), -1, 3,
+                  np.int64(2), [-50, 49], np.array([[1, -2], [0, 5]]), np.arange(50) % 3 == 0, [False] * 50, []):
+        expected = x[index] if np.size(index) else x[:0]
+        assert rows[index].shape == expected.shape and (rows[index] == expected).all()
+    assert np.array_equal(np.asarray(rows), x) and np.array_equal([*rows], x)
+    for index, message in ((50, "there are 50 rows, none of them number 50"), ([0, -51], "number -51"), (1., "float64"),
+                           (np.ones(49, bool), r"a mask \(50,\), not by bool of shape \(49,\)"), (True, "bool"),
+                           ((0, 1), r"one thing, such as a list, not by \(0, 1\)"), ("a", "<U1"), (None, "object")):
+        with pytest.raises(IndexError, match=message):
+            rows[index]
     a, b = (list(Batches(data, 16, binarise=True)(np.random.default_rng(0))) for data in (rows, x))
     assert all((p == q).all() for p, q in zip(a, b))
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-20])
     with pytest.raises(ValueError, match="x.npy: row 48 is gone"):
         rows[40:]
+
+
+def test_threads_read_the_rows_that_they_ask_for(tmp_path, monkeypatch):
+    x = np.repeat(np.arange(5000), 8).reshape(-1, 8).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
+    rows = load(tmp_path / "x.npy")
+    with ThreadPoolExecutor(4) as pool:
+        indices = [np.random.default_rng(i).integers(5000, size=2000) for i in range(16)]
+        for index, found in zip(indices, pool.map(rows.__getitem__, indices)):
+            np.testing.assert_array_equal(found, x[index])
 
 
 def test_a_header_that_promises_more_than_the_file_holds_allocates_nothing(tmp_path):

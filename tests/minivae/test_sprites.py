@@ -246,9 +246,9 @@ def test_a_grid_that_cannot_be_is_refused(options, message):
 
 def test_bad_indices_and_factors_are_refused(rng):
     s = sprites(32, ("heart",), xs=4, ys=4)                       # 6 scales, 40 orientations
-    for index, message in ((3840, "there are 3840 sprites, none of them number 3840"), (-3841, "-3841"),
+    for index, message in ((3840, "there are 3840 rows, none of them number 3840"), (-3841, "-3841"),
                            ([0, 9999], "9999"), (1.5, "float64"), ("a", "<U1"), (None, "object"),
-                           (np.ones(3840, bool), "bool")):
+                           (np.ones(3839, bool), "bool of shape")):
         for take in (s.__getitem__, s.factors):
             with pytest.raises(IndexError, match=message):
                 take(index)
@@ -265,5 +265,5 @@ def test_bad_indices_and_factors_are_refused(rng):
 
 
 def test_a_pair_of_indices_is_refused_as_a_sprite_has_no_second():
-    with pytest.raises(IndexError, match="rows alone"):
+    with pytest.raises(IndexError, match="one thing, such as a list, not by"):
         sprites(32)[0, 5]
