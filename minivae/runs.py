@@ -89,6 +89,8 @@ def load(folder: str | Path) -> Run:
 def read_data(model: str, source: str, labels: str | None, split: str) -> tuple:
     """(x,), or (x, y) for a model of x given y: `source` is mnist, of which this is the `split`, or a file."""
     if model != "cvae":
+        if labels is not None:
+            raise ValueError(f"a {model} takes no --labels")
         return (mnist(split).images if source == "mnist" else load_array(source),)
     if source == "mnist" and labels is None:
         return tuple(mnist(split))
