@@ -1,4 +1,5 @@
 """A run that was stopped, in whatever way, ends like the run that never stopped; a bad file is never believed."""
+import json
 import os
 import signal
 import subprocess
@@ -255,7 +256,7 @@ def test_foreign_and_future_checkpoints_are_refused_and_change_nothing(saved, tm
     found = checkpoint.load(path)
     for change, message in (({"format": 2}, "format 2.*reads 1"), ({"kind": "x"}, "not a checkpoint")):
         header = {**found.header, **change}
-        raw = np.frombuffer(__import__("json").dumps(header).encode(), np.uint8)
+        raw = np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(bad, header=raw, **found.arrays)
         with pytest.raises(ValueError, match=message):
             checkpoint.load(bad)
@@ -270,6 +271,32 @@ def test_foreign_and_future_checkpoints_are_refused_and_change_nothing(saved, tm
     with pytest.raises(ValueError, match="random state"):
         checkpoint.restore(found, **other)
     assert everything(other)["rng"] == before["rng"]
+
+
+@pytest.mark.parametrize("change", [
+    None, [], {"more": 1}, {"size": None}, {"size": [60]}, {"rows": [1]}, {"rows": []}, {"epoch": "x"}, {"epoch": 1},
+    {"done": 9}, {"done": 2.0}, {"done": -1}, {"t": 7}, {"t": None}, {"seconds": "x"}, {"sums": [1]},
+    {"sums": {"elbo": "x"}}, {"start": {}}, {"start": 3}, {"start": {"bit_generator": "MT19937"}}, {"start": None}])
+def test_a_position_where_no_run_can_be_is_refused_and_changes_nothing(tmp_path, change):
+    path, run, stopped = tmp_path / "run.npz", setup(seed=9), setup(cls=Stop)
+    stopped["model"].at = 7                                        # in the second epoch, after two of its four batches
+    with pytest.raises(InterruptedError):
+        fit(**stopped, epochs=3, checkpoint=path, every=0)
+    found, before = checkpoint.load(path), everything(run)
+    header = {**found.header, "position": {**found.header["position"], **change} if change else change}
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **found.arrays)
+    with pytest.raises(ValueError, match="run.npz: ") as error:
+        fit(**run, epochs=3, checkpoint=path, resume=True)
+    assert "\n" not in str(error.value) and same(everything(run), before)
+
+
+def test_a_checkpoint_of_weights_that_are_not_finite_is_refused(saved, tmp_path):
+    found = checkpoint.load(saved[0])
+    name = next(iter(found.arrays))
+    arrays = {**found.arrays, name: np.full_like(found.arrays[name], np.nan)}
+    np.savez(tmp_path / "bad.npz", header=np.frombuffer(json.dumps(found.header).encode(), np.uint8), **arrays)
+    with pytest.raises(ValueError, match=f"bad.npz: is damaged: {name} is not finite"):
+        checkpoint.load(tmp_path / "bad.npz")
 
 
 def files(tmp_path, rng):

@@ -1,4 +1,5 @@
 """The command line: train, stop, resume, evaluate, sample; and one clear line for whatever is wrong."""
+import json
 import os
 import re
 import signal
@@ -130,6 +131,20 @@ def test_a_damaged_or_missing_run_is_one_line(data, tmp_path, capsys):
         assert main(command) == 1
         assert refused(capsys, "checkpoint.npz: ")
     assert train(data, out, "--resume") == 1
+    assert refused(capsys, "checkpoint.npz: ")
+
+
+@pytest.mark.parametrize("change", [
+    {"settings": None}, {"settings": ["data"]}, {"settings": {"beta": 1}}, {"settings": {"hidden": 3}}, {"model": []},
+    {"model": "vea"}, {"shape": None}, {"shape": [64, "x"]}, {"settings": {"latent_dim": "x"}}])
+def test_a_configuration_that_is_none_is_one_line(data, tmp_path, capsys, change):
+    path = tmp_path / "run" / "checkpoint.npz"
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    header, arrays = checkpoint.load(path)
+    header["config"] |= change
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert refused(capsys, "checkpoint.npz: ")
 
 
