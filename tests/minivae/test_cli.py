@@ -114,7 +114,7 @@ def test_nothing_to_resume_is_an_error_that_leaves_nothing(data, tmp_path, capsy
 @pytest.mark.parametrize("x, message", [
     (np.full((20, 4), np.nan, np.float32), "NaN or values outside [0, 1], first in row 0"),
     (np.eye(20) + 0.5, "first in row 0"),
-    (np.zeros((8, 4), np.uint8), "from 1 to 8"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
+    (np.zeros((8, 4), np.uint8), "at most 8, the number of examples"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
 def test_bad_data_is_one_line_and_leaves_no_run(tmp_path, capsys, x, message):
     np.save(tmp_path / "x.npy", x)
     assert train(tmp_path / "x.npy", tmp_path / "run") == 1
