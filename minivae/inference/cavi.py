@@ -106,6 +106,8 @@ def cavi_normal_gamma(x: np.ndarray, prior: NormalGamma = NormalGamma(), max_ite
                       tol: float = 1e-12) -> NormalGammaFactors:
     """q(μ) q(τ) for a Gaussian of unknown mean and precision, from x (N,); stops when a sweep gains <= `tol` nats."""
     x = finite(x, "x", (None,)).astype(np.float64)
+    if not isinstance(prior, NormalGamma):
+        raise ValueError(f"prior must be a NormalGamma, not {prior!r}")
     m0, lam0, a0, b0 = q = [*prior.checked()]
 
     def sweep():

@@ -40,7 +40,8 @@ class Mixture(EM):
         dtype = (X := check_matrix(X)).dtype
         X = X.astype(np.float64, copy=False)
         K, runs = self._size(X), []
-        check_rng(self.rng)
+        if start is None:
+            check_rng(self.rng)
         for _ in range(self.n_init if start is None else 1):
             self._begin(X, nearest_seed(X, K, self.rng) if start is None else check_responsibilities(start, len(X), K))
             self._climb(X)

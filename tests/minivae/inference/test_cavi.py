@@ -431,6 +431,7 @@ def test_bad_input_to_a_mixture_is_refused(make, message, rng):
     (lambda: cavi_normal_gamma([1, np.inf]), "x must be finite"),
     (lambda: NormalGamma().posterior([1, np.nan]), "x must be finite, and holds nan"),
     (lambda: cavi_normal_gamma([1.0], NormalGamma(lam=0)), "lam must be a number > 0"),
+    (lambda: cavi_normal_gamma([1.0], (0, 1, 1, 1)), r"prior must be a NormalGamma, not \(0, 1, 1, 1\)"),
     (lambda: NormalGamma(lam=-1).posterior([1.0]), "lam must be a number > 0, not -1"),
     (lambda: NormalGamma(b=0).log_evidence([1.0]), "b must be a number > 0, not 0"),
     (lambda: NormalGamma(m=np.nan).posterior([1.0]), "m must be finite"),
