@@ -9,8 +9,8 @@ from scipy.special import betaln, gammaln, log_expit, logsumexp, multigammaln, s
 from autograd import grad
 from minivae.inference import (Gaussian, NormalGamma, cavi_gaussian, cavi_gaussian_mixture, cavi_normal_gamma,
                                fit_forward, fit_reverse)
-from minivae.inference.cavi import (NormalWishart, _plus_plus, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo,
-                                    normal_gamma_elbo)
+from minivae.inference.cavi import NormalWishart, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo, normal_gamma_elbo
+from minivae.linear.gaussian_mixture import nearest_seed
 from minivae.vae.gaps import grid
 
 from .test_elbo import covariance, quadratic
@@ -375,7 +375,7 @@ def test_the_first_responsibilities_are_of_rows_that_differ(rng):
     """A row is drawn in proportion to its distance from those before it: never, for a row that is one of them."""
     X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]], [98, 1, 1], axis=0)
     for _ in range(20):
-        r = _plus_plus(X, 3, rng)
+        r = nearest_seed(X, 3, rng)
         assert sorted(r.sum(axis=0)) == [1, 1, 98] and (r[:98] == r[0]).all()
 
 
