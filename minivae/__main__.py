@@ -28,8 +28,11 @@ EXAMPLES = """examples:
   python -m minivae export runs/vae --out vae.npz                                 for PyTorch
 
 Data are .npy, .npz or .csv files of examples (N, ...): bytes, which are divided by 255, or floats, in [0, 1] for a
-Bernoulli likelihood. A run lives in its folder, as checkpoint.npz and history.csv: stop it with Ctrl-C, or pull the
-plug, and go on with --resume as if nothing had happened."""
+Bernoulli likelihood. A first line of a .csv that is of names, or is 0,1,2,..., is taken for its head and skipped.
+
+A run lives in its folder, as checkpoint.npz and history.csv: stop it with Ctrl-C, or pull the plug, and go on with
+--resume as if nothing had happened."""
+FILES = "checkpoint.npz", "history.csv"      # of a run
 ROWS = 1000                                  # examples that `evaluate` looks at in one go
 
 
@@ -90,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args):
-    with locked(args.out):
+    with locked(args.out, *FILES):
         _train(args, args.out / "checkpoint.npz", getattr(args, "resume", False))
 
 
@@ -98,8 +101,8 @@ def _train(args, path, resume):
     options = runs.options(args.model)
     given = {name: value for name, value in vars(args).items() if name not in ("command", "model", "out", "resume")}
     wrong = [name for name in given if name not in runs.DEFAULTS | options]
-    if wrong or "labels" in given and args.model != "cvae":
-        raise ValueError(f"a {args.model} takes no --{(wrong or ['labels'])[0].replace('_', '-')}")
+    if wrong:
+        raise ValueError(f"a {args.model} takes no --{wrong[0].replace('_', '-')}")
     if path.exists() and not resume:
         raise ValueError(f"{args.out} holds a run already: go on with it by --resume, or name another folder by --out")
     if resume and not path.exists():
@@ -161,7 +164,7 @@ def judge(args):
 def draw(args):
     if args.out.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"--out names a .png picture or a .npy array, not {args.out}")
-    run = runs.load(args.run)
+    run = _load(args)
     classes, what, columns = run.config.get("classes"), args.n, math.isqrt(args.n - 1) + 1
     if classes:                                                    # one of each in turn, a column for each
         what, columns = np.arange(args.n) % classes, min(args.n, classes)
@@ -182,10 +185,19 @@ def draw(args):
 
 
 def take(args):
-    arrays = export(runs.load(args.run).model, args.out)
+    arrays = export(_load(args).model, args.out)
     for name, array in arrays.items():
         print(f"{name:32} {str(array.shape):20} {array.dtype}")
     print("wrote", args.out)
+
+
+def _load(args):
+    """The run, unless what is to be written in --out would take the place of one of its files."""
+    run = runs.load(args.run)
+    for path in *(args.run / name for name in FILES), run.config["settings"]["data"], run.config["settings"]["labels"]:
+        if path and args.out.exists() and os.path.exists(path) and args.out.samefile(path):
+            raise ValueError(f"{args.out} is a file that {args.run} needs: write to another by --out")
+    return run
 
 
 def _number(kind, low, what):
@@ -213,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         {"train": train, "evaluate": judge, "sample": draw, "export": take}[args.command](args)
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(str(stop).replace("with resume", "with --resume") or "stopped", file=sys.stderr)
         return 130
@@ -222,6 +235,9 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         print("error: there is not enough memory for that", file=sys.stderr)
         return 1
+    except BrokenPipeError:                                        # as of `| head -1`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # else the flush at exit breaks, too
+        return 141                                                 # 128 + SIGPIPE
     except OSError as error:
         folder = getattr(args, "out", None) or args.run
         kept = args.command == "train" and os.path.exists(folder / "checkpoint.npz")

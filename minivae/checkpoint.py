@@ -34,12 +34,15 @@ def save(path: str | Path, model: Module, optimizer: Optimizer, rng: np.random.G
     """Write a checkpoint. Raises FloatingPointError, and writes nothing, if a parameter is not finite."""
     parts = {"model": model.state(), "optimizer": optimizer.state(), "ema": ema.state() if ema else {}}
     arrays = {f"{prefix}/{name}": a for prefix, part in parts.items() for name, a in part.items()}
-    bad = [name for name, a in arrays.items() if not np.isfinite(a).all()]
-    if bad:
+    if bad := _not_finite(arrays):
         raise FloatingPointError(f"not saved: {bad[0]} is not finite: are the data scaled?")
     header = {"kind": KIND, "format": FORMAT, "config": config or {}, "position": position,
               "rng": rng.bit_generator.state, "optimizer": type(optimizer).__name__}
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
+
+
+def _not_finite(arrays):
+    return [name for name, a in arrays.items() if not np.isfinite(a).all()]
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -58,6 +61,8 @@ def load(path: str | Path) -> Checkpoint:
         missing = {"config", "position", "rng", "optimizer"} - set(header)
         if missing:
             raise ValueError(f"is damaged: its header has no {', '.join(sorted(missing))}")
+        if bad := _not_finite(arrays):
+            raise ValueError(f"is damaged: {bad[0]} is not finite")
     return Checkpoint(header, arrays)
 
 

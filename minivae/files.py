@@ -34,10 +34,11 @@ def atomic(path: str | Path, mode: str = "wb", **options):
 
 
 @contextmanager
-def locked(folder: str | Path):
+def locked(folder: str | Path, *names: str):
     """Within this context no other process gets past here with the same folder: it raises ValueError there.
 
-    Sweeps up what a killed process may have left half-written. The system drops the lock with the process.
+    Sweeps up what a killed process may have left half-written of the files that have these names. The system drops the
+    lock with the process.
     """
     folder = Path(folder)
     new = not folder.exists()
@@ -46,8 +47,9 @@ def locked(folder: str | Path):
     try:
         if fcntl:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for part in folder.glob(".*.part"):
-            part.unlink()
+        for name in names:
+            for part in folder.glob(f".{name}.[0-9]*.part"):       # `atomic` names them so
+                part.unlink()
         yield
     except BlockingIOError:
         raise ValueError(f"{folder} is in use by another process") from None

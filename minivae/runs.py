@@ -15,6 +15,7 @@ from . import checkpoint
 from .data import load as load_array
 from .data import load_labels, mnist
 from .data.arrays import Rows
+from .files import reading
 from .vae import AAE, CVAE, DIPVAE, IWAE, VAE, VAEGAN, BetaTCVAE, BetaVAE, FactorVAE, FlowVAE, VampVAE
 
 MODELS = {"vae": VAE, "cvae": CVAE, "beta-vae": BetaVAE, "beta-tcvae": BetaTCVAE, "factor-vae": FactorVAE,
@@ -71,24 +72,32 @@ def read(path: Path) -> tuple[checkpoint.Checkpoint, dict]:
     """A checkpoint of a run, and its configuration. Raises ValueError if it is of another program."""
     found = checkpoint.load(path)
     config = found.header["config"]
-    if not isinstance(config, dict) or not {"model", "settings", "shape", "fingerprint"} <= set(config) \
-            or config["model"] not in MODELS or not set(config["settings"]) <= set(DEFAULTS | options(config["model"])):
+    try:
+        ours = {"model", "settings", "shape", "fingerprint"} <= set(config) \
+            and set(config["settings"]) <= set(DEFAULTS | options(config["model"]))
+        config["settings"] = DEFAULTS | config["settings"]
+    except (KeyError, TypeError):
+        ours = False
+    if not ours:
         raise ValueError(f"{path}: was not written by `python -m minivae train` of this version")
-    config["settings"] = DEFAULTS | config["settings"]
     return found, config
 
 
 def load(folder: str | Path) -> Run:
     """The run in a folder. Raises ValueError, naming the file, if there is none, or it is damaged."""
-    found, config = read(Path(folder) / "checkpoint.npz")
-    model = build(config, np.random.default_rng(0))
-    model.load_state(found.part("model"))
+    path = Path(folder) / "checkpoint.npz"
+    found, config = read(path)
+    with reading(path):
+        model = build(config, np.random.default_rng(0))
+        model.load_state(found.part("model"))
     return Run(model, config)
 
 
 def read_data(model: str, source: str, labels: str | None, split: str) -> tuple:
     """(x,), or (x, y) for a model of x given y: `source` is mnist, of which this is the `split`, or a file."""
     if model != "cvae":
+        if labels is not None:
+            raise ValueError(f"a {model} takes no --labels")
         return (mnist(split).images if source == "mnist" else load_array(source),)
     if source == "mnist" and labels is None:
         return tuple(mnist(split))

@@ -17,8 +17,9 @@ from autograd.nn import Module, check_rng
 from autograd.optim import EMA, Optimizer, Players
 
 from .checkpoint import load, restore, save
+from .checks import check_count
 from .data.batches import Batches
-from .files import atomic
+from .files import atomic, reading
 
 
 class Model(Module):
@@ -50,8 +51,7 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | P
     Shows a live line of progress on a terminal, and prints one line an epoch. Raises FloatingPointError, naming step,
     op and last checkpoint, when the loss is no longer finite; and, having saved, KeyboardInterrupt on Ctrl-C.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, not {epochs}")
+    check_count(epochs, "epochs")
     check_rng(rng)
     if isinstance(optimizer, Players) and type(model).objectives is Model.objectives:
         raise ValueError(f"{type(model).__name__} is no game: give it one optimizer, not Players")
@@ -62,12 +62,9 @@ def fit(model: Model, batches: Batches, *, epochs: int, optimizer: Optimizer | P
     run = Position([len(batches.data), batches.batch_size])
     if resume and checkpoint and Path(checkpoint).exists():
         found = load(checkpoint)
-        position = found.header["position"]
-        if position["size"] != run.size:
-            raise ValueError(f"{checkpoint} is of {position['size'][0]} examples in batches of {position['size'][1]}, "
-                             f"not of {run.size[0]} in batches of {run.size[1]}")
-        restore(found, model, optimizer, rng, ema)
-        run = Position(**position)
+        with reading(checkpoint):
+            run = run.moved(found.header["position"], len(batches), rng)
+            restore(found, model, optimizer, rng, ema)
         if history and run.rows:
             write_csv(history, run.rows)                           # a kill may have come between the two
     progress, saved = Progress(epochs * len(batches), run.t), time.perf_counter()
@@ -138,6 +135,22 @@ class Position:
         self.size = size                                                           # examples, and those in a batch
         self.epoch, self.done, self.t, self.seconds = epoch, done, t, seconds      # epoch, batches of it done, steps
         self.start, self.sums, self.rows = start, sums or {}, rows or []           # its first random state, its sums
+
+    def moved(self, position, batches, rng):
+        """A new run at the position of a checkpoint. Raises an error unless one of so many batches can be there."""
+        to, kinds = Position(**position), {name: type(v) for name, v in vars(self).items() if v is not None}
+        if to.size != self.size:
+            raise ValueError("is of {} examples in batches of {}, not of {} in batches of {}".format(*to.size,
+                                                                                                     *self.size))
+        if not (all(isinstance(vars(to)[name], kind) for name, kind in kinds.items())
+                and all(isinstance(row, dict) for row in to.rows)
+                and all(isinstance(total, float) for total in to.sums.values())
+                and to.epoch == len(to.rows) + 1 and to.t == len(to.rows) * batches + to.done
+                and 0 <= to.done <= batches and (to.start is None) == (to.done == 0)):
+            raise ValueError("is damaged: no run can be in its position")
+        if to.start is not None:
+            type(rng.bit_generator)().state = to.start             # which checks it
+        return to
 
     def order(self, batches, rng):
         """The order of this epoch: drawn now, or, after a resume, drawn again as it was."""

@@ -1,4 +1,5 @@
 """The user's own arrays: .npy, .npz and .csv files."""
+import math
 import os
 import warnings
 from pathlib import Path
@@ -11,7 +12,9 @@ LARGE = 64 * 2**20                           # bytes: of a larger .npy, rows are
 
 
 class Rows:
-    """The examples of an .npy file that stays on disk: `rows[i:j]` or `rows[indices]` reads those into an array.
+    """The examples of an .npy file that stays on disk: `rows[index]` reads those that the index is of into an array.
+
+    An index is a whole number, a slice, a mask (N,) of bools, or an array of whole numbers; IndexError for any other.
 
     Not a memory map, since the kernel may map far more than the rows that are touched, and all of it counts as ours:
     training on a million rows of 784 bytes came to 1,000 MB with a map, and comes to 180 MB without.
@@ -24,14 +27,30 @@ class Rows:
     def __len__(self):
         return self.shape[0]
 
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        rows = range(len(self))[index] if isinstance(index, slice) else index
-        x = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for row, into in zip(rows, x.reshape(len(rows), -1)):
-            self.file.seek(self.offset + int(row) * into.nbytes)
-            if self.file.readinto(into) != into.nbytes:
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        rows = self._rows(index)
+        x = np.empty((rows.size, math.prod(self.shape[1:])), self.dtype)
+        for row, into in zip(rows.flat, x):
+            if os.preadv(self.file.fileno(), [into], self.offset + int(row) * into.nbytes) != into.nbytes:
                 raise ValueError(f"{self.path}: row {row} is gone: the file was cut short while it was in use")
-        return x
+        return x.reshape(rows.shape + self.shape[1:])
+
+    def _rows(self, index):
+        """The index as whole numbers from 0 on."""
+        if isinstance(index, slice):
+            return np.arange(*index.indices(len(self)))
+        if isinstance(index, tuple):
+            raise IndexError(f"rows are all that can be chosen: index by one thing, such as a list, not by {index}")
+        rows = np.asarray(index) if np.size(index) else np.zeros(0, int)
+        if rows.dtype == bool and rows.shape == (len(self),):
+            return np.flatnonzero(rows)
+        if rows.dtype.kind not in "iu":
+            raise IndexError(f"rows are chosen by whole numbers or by a mask ({len(self)},), not by {rows.dtype} of "
+                             f"shape {rows.shape}")
+        bad = rows[(rows < -len(self)) | (rows >= len(self))]
+        if bad.size:
+            raise IndexError(f"there are {len(self)} rows, none of them number {bad[0]}")
+        return rows.astype(np.int64) % len(self)
 
 
 def load(path: str | Path) -> np.ndarray | Rows:
@@ -78,7 +97,7 @@ def _npy(path, names=()):
         start = file.tell()
     if fortran or not dtype.isnative:
         return np.ascontiguousarray(np.load(path, allow_pickle=False), dtype.newbyteorder("="))
-    if path.stat().st_size <= LARGE:
+    if path.stat().st_size <= LARGE or not hasattr(os, "preadv"):  # Windows: there, all is read at once
         return np.load(path, allow_pickle=False)
     return Rows(path, start, shape, dtype)
 

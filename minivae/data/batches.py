@@ -5,12 +5,14 @@
 For bytes v, (1) is u < v with u uniform on {0, ..., 254}: exact, with no rounding of v / 255.
 Salakhutdinov and Murray, ICML 2008, introduced binarised MNIST; a fixed draw (`binarise`) makes test sets comparable.
 """
+import math
 from typing import Iterator
 
 import numpy as np
 
 from autograd.nn import check_rng
 
+from ..checks import check_count
 from .arrays import Rows
 
 ROWS = 4096                                  # rows looked at or drawn at once, so that large data stay where they are
@@ -32,9 +34,7 @@ class Batches:
     def __init__(self, data: np.ndarray, batch_size: int, *, binarise: bool = False, labels: np.ndarray | None = None,
                  dtype: np.dtype | None = None, bounds: tuple[float, float] | None = None):
         check_data(data, bounds)
-        if not isinstance(batch_size, int) or not 1 <= batch_size <= len(data):
-            raise ValueError(f"batch_size must be a whole number from 1 to {len(data)}, the number of examples, "
-                             f"not {batch_size}")
+        batch_size = check_count(batch_size, "batch_size", len(data), ", the number of examples")
         if binarise and data.dtype != np.uint8:
             raise ValueError(f"dynamic binarisation reads bytes as probabilities, and these data are {data.dtype}")
         labels = labels if labels is None else np.asarray(labels)
@@ -77,12 +77,14 @@ def as_floats(x: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
 
 def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One fixed draw of `rng.random((N, D)) < images / 255`: uint8 (N, ...) to float32 (N, D)."""
+    check_data(images)
+    check_rng(rng)
     if images.dtype != np.uint8:
         raise ValueError(f"binarisation reads bytes as probabilities, and these images are {images.dtype}")
-    flat = images.reshape(len(images), -1)
-    x = np.empty(flat.shape, np.float32)
-    for i in range(0, len(flat), ROWS):
-        x[i:i + ROWS] = rng.random(flat[i:i + ROWS].shape) < flat[i:i + ROWS] / 255
+    x = np.empty((len(images), math.prod(images.shape[1:])), np.float32)
+    for i in range(0, len(x), ROWS):
+        v = images[i:i + ROWS].reshape(-1, x.shape[1])
+        x[i:i + ROWS] = rng.random(v.shape) < v / 255
     return x
 
 

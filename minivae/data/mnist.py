@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import check_choice
+
 FOLDER = Path(__file__).parent / "mnist"
 SHA256 = {
     "train-images-idx3-ubyte.gz": "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971",
@@ -33,9 +35,7 @@ def mnist(split: str) -> Digits:
 
     Raises ValueError for another name, and for files that are missing, damaged or not the published ones.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    name, rows = SPLITS[split]
+    name, rows = SPLITS[check_choice(split, "split", tuple(SPLITS))]
     images, labels = _read(f"{name}-images-idx3-ubyte.gz"), _read(f"{name}-labels-idx1-ubyte.gz")
     return Digits(images[rows], labels[rows])
 

@@ -62,14 +62,13 @@ class Sprites(Rows):
 
     def __init__(self, size: int = 64, shapes: Sequence[str] = tuple(SHAPES), scales: int = 6, orientations: int = 40,
                  xs: int = 32, ys: int = 32):
-        if not isinstance(size, int) or size not in (32, 64):
+        if (size := check_count(size, "size")) not in (32, 64):
             raise ValueError(f"size must be 32 or 64 pixels, not {size!r}")
         if not (isinstance(shapes, (tuple, list)) and shapes
                 and all(name in list(SHAPES) and shapes.count(name) == 1 for name in shapes)):
             raise ValueError(f"shapes must be a tuple of some of {', '.join(SHAPES)}, each once, not {shapes!r}")
         for name, count in (("scales", scales), ("orientations", orientations), ("xs", xs), ("ys", ys)):
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
-                raise ValueError(f"{name} must be a whole number from 1 to 1000, not {count!r}")
+            check_count(count, name, 1000)
         turn = np.arange(orientations) * max(PERIODS[name] for name in shapes) / orientations
         x, y = (1 / 4 + (np.arange(n) + 1 / 2) / (2 * n) for n in (xs, ys))
         self.values = dict(zip(FACTORS, (tuple(shapes), np.linspace(1, 1 / 2, scales)[::-1], turn, x, y)))
@@ -113,19 +112,6 @@ class Sprites(Rows):
         check_rng(rng)
         rows = rng.integers(len(self), size=check_count(n, "n"))
         return as_floats(self[rows].reshape(n, -1)), self.factors(rows)
-
-    def _rows(self, index):
-        if isinstance(index, slice):
-            return np.arange(*index.indices(len(self)))
-        if isinstance(index, tuple):
-            raise IndexError(f"sprites have rows alone: index them by one thing, such as a list, not by {index}")
-        rows = np.asarray(index) if np.size(index) else np.zeros(0, int)
-        if rows.dtype.kind not in "iu":
-            raise IndexError(f"sprites are counted by whole numbers, not by {rows.dtype}")
-        bad = rows[(rows < -len(self)) | (rows >= len(self))]
-        if bad.size:
-            raise IndexError(f"there are {len(self)} sprites, none of them number {bad[0]}")
-        return rows.astype(np.int64) % len(self)
 
 
 sprites = Sprites                            # as a reader of data calls it, beside mnist and load

@@ -106,6 +106,8 @@ def cavi_normal_gamma(x: np.ndarray, prior: NormalGamma = NormalGamma(), max_ite
                       tol: float = 1e-12) -> NormalGammaFactors:
     """q(μ) q(τ) for a Gaussian of unknown mean and precision, from x (N,); stops when a sweep gains <= `tol` nats."""
     x = finite(x, "x", (None,)).astype(np.float64)
+    if not isinstance(prior, NormalGamma):
+        raise ValueError(f"prior must be a NormalGamma, not {prior!r}")
     m0, lam0, a0, b0 = q = [*prior.checked()]
 
     def sweep():
@@ -222,11 +224,12 @@ def cavi_gaussian_mixture(X: np.ndarray, n_components: int, alpha0: float = 1e-2
     an iteration gains no more than `tol` nats an example, and warns if `max_iter` come first. Raises ValueError if
     n_components > N, if a prior is not one, and if X has a singular covariance and no W0 says how wide a component is.
     """
+    from ..linear.gaussian_mixture import nearest_seed             # which loads scipy.linalg, scipy.spatial
     check_rng(rng)
     data = finite(X, "X", (None, None))
     X, K = data.astype(np.float64), check_count(n_components, "n_components", len(data), ", the rows of X")
     alpha0, prior = positive(alpha0, "alpha0"), _prior(X, K, positive(beta0, "beta0"), m0, W0, nu0)
-    r = _plus_plus(X @ np.linalg.cholesky(np.linalg.inv(prior.inv_W[0])), K, rng)
+    r = nearest_seed(X @ np.linalg.cholesky(np.linalg.inv(prior.inv_W[0])), K, rng)
     alpha, q = None, None
 
     def sweep():
@@ -274,18 +277,6 @@ def _prior(X, K, beta0, m0, W0, nu0):
         cholesky(W0, "W0")
         inv_W = np.linalg.inv(W0)
     return NormalWishart(np.tile(m0, (K, 1)), np.full(K, beta0), np.tile(inv_W, (K, 1, 1)), np.full(K, float(nu0)))
-
-
-def _plus_plus(X, K, rng):
-    """Responsibilities 0 and 1, (N, K), of the nearest of K rows: each is drawn ∝ its squared distance to the rest."""
-    nearest, labels = np.ones(len(X)), np.zeros(len(X), int)
-    for k in range(K):
-        total = nearest.sum()                                      # 0 if every row has been chosen, or its equal
-        centre = X[rng.choice(len(X), p=nearest / total if total > 0 else None)]
-        distance = np.sum((X - centre) ** 2, axis=1)
-        closer = distance < (nearest if k else np.inf)
-        labels[closer], nearest = k, np.where(closer, distance, nearest)
-    return np.eye(K)[labels]
 
 
 def _climb(sweep, elbo, max_iter, tol, examples=1):

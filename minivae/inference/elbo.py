@@ -43,9 +43,7 @@ class Gaussian:
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """ln N(z; mean, cov), (...), for z (..., d)."""
-        z = np.asarray(z)
-        if z.shape[-1:] != self.mean.shape:
-            raise ValueError(f"z must have shape (..., {len(self.mean)}), not {z.shape}")
+        z = finite(z, "z", (None,) * (np.ndim(z) - 1) + self.mean.shape)
         e = scipy.linalg.solve_triangular(self.root, (z - self.mean).reshape(-1, len(self.mean)).T, lower=True)
         return -0.5 * (np.sum(e * e, axis=0).reshape(z.shape[:-1]) + len(self.mean) * LOG_2PI) - self._log_volume
 
@@ -54,6 +52,7 @@ class Gaussian:
 
     def kl(self, p: "Gaussian") -> float:
         """KL(self ‖ p)."""
+        check_gaussian(p, "p", len(self.mean))
         scale = scipy.linalg.solve_triangular(p.root, self.root, lower=True)
         shift = scipy.linalg.solve_triangular(p.root, p.mean - self.mean, lower=True)
         volumes = p._log_volume - self._log_volume
@@ -85,7 +84,9 @@ class LinearGaussian:
 
     def elbo(self, x: np.ndarray, q: Gaussian) -> float:
         """E_q ln p(x | z) + E_q ln p(z) + H[q]: it knows neither the evidence nor the posterior."""
-        error = self._check(x) - self.mu - self.W @ q.mean
+        x = self._check(x)
+        check_gaussian(q, "q", self.W.shape[1])
+        error = x - self.mu - self.W @ q.mean
         squares = error @ error + np.sum((self.W @ q.root) ** 2)   # E_q |x − μ − W z|²
         recon = -0.5 * (len(error) * (LOG_2PI + math.log(self.s2)) + squares / self.s2)
         prior = -0.5 * (len(q.mean) * LOG_2PI + q.mean @ q.mean + np.trace(q.cov))
@@ -173,6 +174,13 @@ def _log_density(values, z):
     if np.isnan(values).any() or values.max() in (math.inf, -math.inf):
         raise ValueError(f"log densities must be below inf, and one of them finite; their maximum is {values.max()}")
     return values
+
+
+def check_gaussian(q, name, d):
+    """Raise ValueError unless q is a Gaussian over z (d,)."""
+    if not isinstance(q, Gaussian) or len(q.mean) != d:
+        found = f"of dimension {len(q.mean)}" if isinstance(q, Gaussian) else repr(q)
+        raise ValueError(f"{name} must be a Gaussian of dimension {d}, not {found}")
 
 
 def cholesky(matrix: np.ndarray, name: str) -> np.ndarray:

@@ -111,7 +111,7 @@ def check_matrix(X, missing: bool = False, name: str = "X") -> np.ndarray:
     bad = np.isinf(X) if missing else ~np.isfinite(X)
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        hint = "; values may be missing for PPCA with method='em'" if np.isnan(X[row, column]) else ""
+        hint = "; values may be missing for PPCA with method='em'" if name == "X" and np.isnan(X[row, column]) else ""
         raise ValueError(f"{name} holds {X[row, column]}, first in row {row}, column {column}{hint}")
     if (np.abs(X) > math.sqrt(np.finfo(X.dtype).max / X.size)).any():
         raise ValueError(f"{name} holds numbers as large as {np.nanmax(np.abs(X)):.2g}, whose squares overflow "

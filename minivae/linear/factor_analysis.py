@@ -62,11 +62,15 @@ class FactorAnalysis(EM):
         S = (X - self.mean_) / math.sqrt(n)                        # (N, D): the covariance is SᵀS
         if n >= d:
             S = S.T @ S
+        variance = np.where(constant, 1, _variance(S))
+        if FLOOR * variance.min() < np.finfo(variance.dtype).tiny:
+            raise ValueError(f"feature {np.argmin(variance)} of X varies so little that its variance underflows: take "
+                             f"smaller units")
         if self.rng is not None:
             start = _variance(S) * self.rng.random(d)
         elif n >= d:
-            variance = np.where(constant, 1, _variance(S))
-            R = S / np.sqrt(np.outer(variance, variance))          # in units that do not matter: the correlations
+            unit = np.sqrt(variance)
+            R = S / unit / unit[:, None]                           # in units that do not matter: the correlations
             ridge = np.where(constant, 1, 0.01)                    # which can be singular
             start = (1 - q / (2 * d)) * variance / np.diag(inv(R + np.diag(ridge)))
         else:

@@ -40,9 +40,13 @@ class Mixture(EM):
         dtype = (X := check_matrix(X)).dtype
         X = X.astype(np.float64, copy=False)
         K, runs = self._size(X), []
-        check_rng(self.rng)
+        if start is None:
+            check_rng(self.rng)
         for _ in range(self.n_init if start is None else 1):
-            self._begin(X, nearest_seed(X, K, self.rng) if start is None else check_responsibilities(start, len(X), K))
+            r = nearest_seed(X, K, self.rng) if start is None else check_responsibilities(start, len(X), K)
+            if not r.any(axis=0).all():
+                raise ValueError(f"X has only {r.any(axis=0).sum()} different rows: too few for {K} components")
+            self._begin(X, r)
             self._climb(X)
             runs.append(dict(vars(self)))
         vars(self).update(max(runs, key=lambda run: run["loglik_trace_"][-1]))
@@ -182,12 +186,13 @@ def raised(S: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 
 def nearest_seed(X: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
-    """Responsibilities (N, K), 0 or 1: the nearest of K rows. Each is the best of a few that are drawn with probability
-    proportional to the squared distance from those before: k-means++, Arthur and Vassilvitskii 2007."""
+    """Responsibilities (N, K), 0 or 1: the nearest of K rows, or of all that differ. Each is the best of a few that are
+    drawn with probability proportional to the squared distance from those before: k-means++, Arthur and Vassilvitskii
+    2007."""
     nearest, labels = np.ones(len(X)), np.zeros(len(X), int)
     for k in range(K):
         if not nearest.any():
-            raise ValueError(f"X has only {k} different rows: too few for {K} components")
+            break
         seeds = rng.choice(len(X), size=2 + int(math.log(K)), p=nearest / nearest.sum())
         distances = cdist(X, X[seeds], "sqeuclidean")
         after = np.minimum(distances, nearest[:, None] if k else np.inf)

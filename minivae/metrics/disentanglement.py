@@ -27,6 +27,7 @@ from autograd.kernels import kernel
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
+from ..checks import check_count
 from ..data.batches import as_floats
 
 FOLDS = 5                                    # of the examples: each is predicted by trees that have not seen it
@@ -265,8 +266,7 @@ def _draw(data, rng, points, each):
     sizes = np.array(data.factor_sizes)
     if len(sizes) < 2 or sizes.min() < 2:
         raise ValueError(f"the score needs two or more factors that vary, not factors of {data.factor_sizes} values")
-    if isinstance(points, bool) or not isinstance(points, int) or points < 100:
-        raise ValueError(f"points must be an integer >= 100, not {points!r}")
+    points = check_count(points, "points", least=100)
     factors = rng.integers(sizes, size=(points, each, TOGETHER, len(sizes)))
     return factors, rng.integers(len(sizes), size=points), np.arange(points)
 

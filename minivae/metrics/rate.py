@@ -14,7 +14,6 @@ Alemi et al., arXiv:1711.00464, for (1); Hoffman and Johnson, ELBO surgery, 2016
 (2); Poole et al., arXiv:1905.06922, for the bias of (3); Cover and Thomas, Elements of information theory, for (4).
 """
 import math
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,8 @@ import numpy as np
 from autograd import no_grad, ops
 from autograd.nn import check_rng
 from autograd.tensor import plain
+
+from ..checks import positive
 
 ROWS = 512                                   # examples encoded at a time
 PAIRS = 2 ** 18                              # densities of one z, or latent of it, under one q(z | xₙ), held at a time
@@ -76,8 +77,7 @@ def linear_rate_distortion(eigenvalues: np.ndarray, beta: float | np.ndarray, s2
         raise ValueError(f"eigenvalues must be (n,) finite numbers >= 0, not {eigenvalues!r}")
     if beta.dtype.kind not in "iuf" or not (np.isfinite(beta) & (beta > 0)).all():
         raise ValueError(f"beta must be positive, not {beta}")
-    if isinstance(s2, bool) or not isinstance(s2, Real) or not 0 < s2 < math.inf:
-        raise ValueError(f"s2, the variance of the noise, must be a positive number, not {s2!r}")
+    s2 = positive(s2, "s2, the variance of the noise,")
     theta = beta[..., None] * s2
     rate = 0.5 * np.sum(np.log(np.maximum(values / theta, 1)), axis=-1)                    # (4)
     squared_error = np.sum(np.minimum(values, theta), axis=-1)                             # (4)

@@ -1,10 +1,12 @@
 """A run that was stopped, in whatever way, ends like the run that never stopped; a bad file is never believed."""
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -254,7 +256,7 @@ def test_foreign_and_future_checkpoints_are_refused_and_change_nothing(saved, tm
     found = checkpoint.load(path)
     for change, message in (({"format": 2}, "format 2.*reads 1"), ({"kind": "x"}, "not a checkpoint")):
         header = {**found.header, **change}
-        raw = np.frombuffer(__import__("json").dumps(header).encode(), np.uint8)
+        raw = np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(bad, header=raw, **found.arrays)
         with pytest.raises(ValueError, match=message):
             checkpoint.load(bad)
@@ -269,6 +271,32 @@ def test_foreign_and_future_checkpoints_are_refused_and_change_nothing(saved, tm
     with pytest.raises(ValueError, match="random state"):
         checkpoint.restore(found, **other)
     assert everything(other)["rng"] == before["rng"]
+
+
+@pytest.mark.parametrize("change", [
+    None, [], {"more": 1}, {"size": None}, {"size": [60]}, {"rows": [1]}, {"rows": []}, {"epoch": "x"}, {"epoch": 1},
+    {"done": 9}, {"done": 2.0}, {"done": -1}, {"t": 7}, {"t": None}, {"seconds": "x"}, {"sums": [1]},
+    {"sums": {"elbo": "x"}}, {"start": {}}, {"start": 3}, {"start": {"bit_generator": "MT19937"}}, {"start": None}])
+def test_a_position_where_no_run_can_be_is_refused_and_changes_nothing(tmp_path, change):
+    path, run, stopped = tmp_path / "run.npz", setup(seed=9), setup(cls=Stop)
+    stopped["model"].at = 7                                        # in the second epoch, after two of its four batches
+    with pytest.raises(InterruptedError):
+        fit(**stopped, epochs=3, checkpoint=path, every=0)
+    found, before = checkpoint.load(path), everything(run)
+    header = {**found.header, "position": {**found.header["position"], **change} if change else change}
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **found.arrays)
+    with pytest.raises(ValueError, match="run.npz: ") as error:
+        fit(**run, epochs=3, checkpoint=path, resume=True)
+    assert "\n" not in str(error.value) and same(everything(run), before)
+
+
+def test_a_checkpoint_of_weights_that_are_not_finite_is_refused(saved, tmp_path):
+    found = checkpoint.load(saved[0])
+    name = next(iter(found.arrays))
+    arrays = {**found.arrays, name: np.full_like(found.arrays[name], np.nan)}
+    np.savez(tmp_path / "bad.npz", header=np.frombuffer(json.dumps(found.header).encode(), np.uint8), **arrays)
+    with pytest.raises(ValueError, match=f"bad.npz: is damaged: {name} is not finite"):
+        checkpoint.load(tmp_path / "bad.npz")
 
 
 def files(tmp_path, rng):
@@ -341,13 +369,32 @@ def test_a_large_file_stays_on_disk_and_reads_the_same(tmp_path, rng, monkeypatc
     monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
     rows = load(tmp_path / "x.npy")
     assert not isinstance(rows, np.ndarray) and len(rows) == 50 and rows.shape == x.shape and rows.dtype == x.dtype
-    for index in (slice(10, 20), np.array([7, 3, 3]), slice(None, None, 9)):
-        assert (rows[index] == x[index]).all()
+    for index in (slice(10, 20), np.array([7, 3, 3]), slice(None, None, 9), slice(-3, None), slice(5, 5), -1, 3,
+                  np.int64(2), [-50, 49], np.array([[1, -2], [0, 5]]), np.arange(50) % 3 == 0, [False] * 50, []):
+        expected = x[index] if np.size(index) else x[:0]
+        assert rows[index].shape == expected.shape and (rows[index] == expected).all()
+    assert np.array_equal(np.asarray(rows), x) and np.array_equal([*rows], x)
+    for index, message in ((50, "there are 50 rows, none of them number 50"), ([0, -51], "number -51"), (1., "float64"),
+                           (np.ones(49, bool), r"a mask \(50,\), not by bool of shape \(49,\)"), (True, "bool"),
+                           ((0, 1), r"one thing, such as a list, not by \(0, 1\)"), ("a", "<U1"), (None, "object")):
+        with pytest.raises(IndexError, match=message):
+            rows[index]
     a, b = (list(Batches(data, 16, binarise=True)(np.random.default_rng(0))) for data in (rows, x))
     assert all((p == q).all() for p, q in zip(a, b))
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-20])
     with pytest.raises(ValueError, match="x.npy: row 48 is gone"):
         rows[40:]
+
+
+def test_threads_read_the_rows_that_they_ask_for(tmp_path, monkeypatch):
+    x = np.repeat(np.arange(5000), 8).reshape(-1, 8).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("minivae.data.arrays.LARGE", 100)
+    rows = load(tmp_path / "x.npy")
+    with ThreadPoolExecutor(4) as pool:
+        indices = [np.random.default_rng(i).integers(5000, size=2000) for i in range(16)]
+        for index, found in zip(indices, pool.map(rows.__getitem__, indices)):
+            np.testing.assert_array_equal(found, x[index])
 
 
 def test_a_header_that_promises_more_than_the_file_holds_allocates_nothing(tmp_path):

@@ -1,4 +1,5 @@
 """The command line: train, stop, resume, evaluate, sample; and one clear line for whatever is wrong."""
+import json
 import os
 import re
 import signal
@@ -113,7 +114,7 @@ def test_nothing_to_resume_is_an_error_that_leaves_nothing(data, tmp_path, capsy
 @pytest.mark.parametrize("x, message", [
     (np.full((20, 4), np.nan, np.float32), "NaN or values outside [0, 1], first in row 0"),
     (np.eye(20) + 0.5, "first in row 0"),
-    (np.zeros((8, 4), np.uint8), "from 1 to 8"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
+    (np.zeros((8, 4), np.uint8), "at most 8, the number of examples"), (np.zeros((0, 4), np.uint8), "shape (0, 4)")])
 def test_bad_data_is_one_line_and_leaves_no_run(tmp_path, capsys, x, message):
     np.save(tmp_path / "x.npy", x)
     assert train(tmp_path / "x.npy", tmp_path / "run") == 1
@@ -130,6 +131,20 @@ def test_a_damaged_or_missing_run_is_one_line(data, tmp_path, capsys):
         assert main(command) == 1
         assert refused(capsys, "checkpoint.npz: ")
     assert train(data, out, "--resume") == 1
+    assert refused(capsys, "checkpoint.npz: ")
+
+
+@pytest.mark.parametrize("change", [
+    {"settings": None}, {"settings": ["data"]}, {"settings": {"beta": 1}}, {"settings": {"hidden": 3}}, {"model": []},
+    {"model": "vea"}, {"shape": None}, {"shape": [64, "x"]}, {"settings": {"latent_dim": "x"}}])
+def test_a_configuration_that_is_none_is_one_line(data, tmp_path, capsys, change):
+    path = tmp_path / "run" / "checkpoint.npz"
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    header, arrays = checkpoint.load(path)
+    header["config"] |= change
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert refused(capsys, "checkpoint.npz: ")
 
 
@@ -197,6 +212,36 @@ def test_two_processes_cannot_have_the_same_folder(data, tmp_path, capsys):
     (tmp_path / "run" / ".checkpoint.npz.1.part").write_text("left by a kill")
     assert train(data, tmp_path / "run", "--epochs", "1") == 0
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.npz", "history.csv"]
+
+
+def test_a_users_own_hidden_files_are_left_alone(data, tmp_path):
+    for name in (".thesis.part", ".thesis.npz.1.part", ".checkpoint.npz.old.part"):
+        (tmp_path / name).write_text("precious")
+    before = sorted(tmp_path.iterdir())
+    assert train(data, tmp_path, "--resume") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["run/checkpoint.npz", "run/../run/checkpoint.npz", "link.npz", "data.npy"])
+def test_nothing_is_written_over_what_a_run_needs(data, tmp_path, capsys, name):
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    (tmp_path / "link.npz").symlink_to(tmp_path / "run" / "checkpoint.npz")
+    before = (tmp_path / name).read_bytes()
+    capsys.readouterr()
+    command = "sample" if name == "data.npy" else "export"
+    assert main([command, str(tmp_path / "run"), "--out", str(tmp_path / name)]) == 1
+    assert refused(capsys, "is a file that") and (tmp_path / name).read_bytes() == before
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "run" / "vae.npz")]) == 0
+
+
+def test_a_reader_who_has_read_enough_is_no_error(data, tmp_path):
+    assert train(data, tmp_path / "run", "--epochs", "1") == 0
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "minivae", "evaluate", str(tmp_path / "run"), "--samples", "1"]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr
 
 
 def test_data_that_moved_are_known_again(data, tmp_path, monkeypatch):
@@ -359,8 +404,10 @@ def test_a_cvae_asks_for_the_labels_that_it_needs(data, labels, tmp_path, capsys
     assert refused(capsys, "does not hold the data")
 
 
-def test_a_run_without_labels_draws_none_to_order(data, tmp_path, capsys):
+def test_a_run_without_labels_draws_none_to_order_and_is_not_judged_by_any(data, labels, tmp_path, capsys):
     assert train(data, tmp_path / "run", "--epochs", "1") == 0
     capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--labels", labels]) == 1
+    assert refused(capsys, "a vae takes no --labels")
     assert main(["sample", str(tmp_path / "run"), "--label", "1", "--out", str(tmp_path / "s.npy")]) == 1
     assert refused(capsys, "no label 1")

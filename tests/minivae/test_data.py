@@ -1,4 +1,5 @@
 """MNIST is what was published, and batches are what they say."""
+import re
 import shutil
 import sys
 
@@ -57,8 +58,9 @@ def test_damaged_files_are_refused(copy):
 
 
 def test_an_unknown_split_lists_the_splits():
-    with pytest.raises(ValueError, match="train, test, fit, validation, not 'valid'"):
-        mnist("valid")
+    for split in ("valid", []):
+        with pytest.raises(ValueError, match="'train', 'test', 'fit', 'validation', not " + re.escape(repr(split))):
+            mnist(split)
 
 
 @pytest.mark.equation("data.binarisation", "P(u < v) = v / 255 for u uniform on {0, ..., 254}", bound=1e-10)
@@ -85,8 +87,13 @@ def test_dynamic_binarisation_draws_anew_each_epoch(measure, rng):
 
 
 def test_only_bytes_are_binarised(rng):
-    with pytest.raises(ValueError, match="float32"):
-        binarise(np.full((3, 4), 0.9, np.float32), rng)
+    images = np.full((3, 4), 200, np.uint8)
+    for bad, message in ((np.full((3, 4), 0.9, np.float32), "float32"), (images[:0], r"at least one row .* \(0, 4\)"),
+                         ([[1, 2]], "not list")):
+        with pytest.raises(ValueError, match=message):
+            binarise(bad, rng)
+    with pytest.raises(ValueError, match="Generator"):
+        binarise(images, None)
 
 
 def test_static_binarisation_is_the_published_rule():
@@ -105,6 +112,7 @@ def test_an_epoch_visits_every_example_once_in_a_new_order(rng):
         x, y = (np.concatenate(part) for part in zip(*epoch))
         assert sorted(y) == list(range(10)) and (x == data[y]).all()
     assert [list(y) for _, y in one] != [list(y) for _, y in two]
+    assert [len(x) for x, _ in Batches(data, np.int64(4), labels=np.arange(10))(rng)] == [4, 4, 2]
     again = list(batches(np.random.default_rng(0)))
     assert all((a == b).all() for (a, _), (b, _) in zip(one, again))
 
@@ -121,8 +129,9 @@ def test_pixels_become_floats_a_batch_at_a_time(rng):
 @pytest.mark.parametrize("data, size, options, message", [
     (np.zeros((0, 4), np.uint8), 1, {}, "at least one row"), (np.zeros((4, 0), np.uint8), 1, {}, "at least one row"),
     (np.zeros(4, np.uint8), 1, {}, "shape"), ([[1, 2]], 1, {}, "list"),
-    (np.zeros((4, 4), np.uint8), 5, {}, "from 1 to 4"),
-    (np.zeros((4, 4), np.uint8), 0, {}, "from 1 to 4"), (np.zeros((4, 4), int), 2, {}, "int64"),
+    (np.zeros((4, 4), np.uint8), 5, {}, "batch_size must be at most 4, the number of examples, not 5"),
+    (np.zeros((4, 4), np.uint8), 0, {}, "a positive integer, not 0"),
+    (np.zeros((4, 4), np.uint8), True, {}, "a positive integer, not True"), (np.zeros((4, 4), int), 2, {}, "int64"),
     (np.full((4, 4), np.nan), 2, {}, "NaN or inf, first in row 0"),
     (np.zeros((4, 4)), 2, {"binarise": True}, "float64"),
     (np.array([[1.0], [np.inf]]), 2, {}, "first in row 1"),

@@ -232,12 +232,16 @@ def test_no_rounding_hangs_on_the_last_bits_of_a_sine():
         assert from_tie > 1e-7
 
 
+def test_counts_can_be_numpys():
+    assert sprites(np.int64(32), xs=np.int32(4)).shape == sprites(32, xs=4).shape
+
+
 @pytest.mark.parametrize("options, message", [
     ({"size": 28}, "32 or 64 pixels, not 28"), ({"size": 32.0}, "not 32.0"), ({"size": "64"}, "not '64'"),
     ({"shapes": ("circle",)}, "square, ellipse, heart, each once, not .*circle"), ({"shapes": "heart"}, "a tuple"),
     ({"shapes": ()}, "a tuple"), ({"shapes": None}, "not None"), ({"shapes": 3}, "not 3"), ({"shapes": [[1]]}, "not"),
     ({"shapes": ("heart", "heart")}, "each once"),
-    ({"scales": 0}, "scales must be a whole number from 1 to 1000, not 0"), ({"orientations": 1001}, "orientations"),
+    ({"scales": 0}, "scales must be a positive integer, not 0"), ({"orientations": 1001}, "at most 1000"),
     ({"xs": 2.5}, "xs must"), ({"ys": True}, "ys must"), ({"scales": [0.5, 1]}, "scales must")])
 def test_a_grid_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -246,9 +250,9 @@ def test_a_grid_that_cannot_be_is_refused(options, message):
 
 def test_bad_indices_and_factors_are_refused(rng):
     s = sprites(32, ("heart",), xs=4, ys=4)                       # 6 scales, 40 orientations
-    for index, message in ((3840, "there are 3840 sprites, none of them number 3840"), (-3841, "-3841"),
+    for index, message in ((3840, "there are 3840 rows, none of them number 3840"), (-3841, "-3841"),
                            ([0, 9999], "9999"), (1.5, "float64"), ("a", "<U1"), (None, "object"),
-                           (np.ones(3840, bool), "bool")):
+                           (np.ones(3839, bool), "bool of shape")):
         for take in (s.__getitem__, s.factors):
             with pytest.raises(IndexError, match=message):
                 take(index)
@@ -265,5 +269,5 @@ def test_bad_indices_and_factors_are_refused(rng):
 
 
 def test_a_pair_of_indices_is_refused_as_a_sprite_has_no_second():
-    with pytest.raises(IndexError, match="rows alone"):
+    with pytest.raises(IndexError, match="one thing, such as a list, not by"):
         sprites(32)[0, 5]

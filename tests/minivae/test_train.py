@@ -95,9 +95,10 @@ def test_an_optimizer_of_another_model_is_refused(rng):
             rng=rng)
 
 
-def test_zero_epochs_are_refused():
-    with pytest.raises(ValueError, match="at least 1, not 0"):
-        train(epochs=0)
+@pytest.mark.parametrize("epochs", [0, 1.5, np.nan, "3", True])
+def test_what_is_no_number_of_epochs_is_refused(epochs):
+    with pytest.raises(ValueError, match=f"epochs must be a positive integer, not {epochs!r}"):
+        train(epochs=epochs)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

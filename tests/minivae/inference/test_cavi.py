@@ -9,8 +9,8 @@ from scipy.special import betaln, gammaln, log_expit, logsumexp, multigammaln, s
 from autograd import grad
 from minivae.inference import (Gaussian, NormalGamma, cavi_gaussian, cavi_gaussian_mixture, cavi_normal_gamma,
                                fit_forward, fit_reverse)
-from minivae.inference.cavi import (NormalWishart, _plus_plus, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo,
-                                    normal_gamma_elbo)
+from minivae.inference.cavi import NormalWishart, dirichlet_kl, gaussian_elbo, log_rho, mixture_elbo, normal_gamma_elbo
+from minivae.linear.gaussian_mixture import nearest_seed
 from minivae.vae.gaps import grid
 
 from .test_elbo import covariance, quadratic
@@ -375,7 +375,7 @@ def test_the_first_responsibilities_are_of_rows_that_differ(rng):
     """A row is drawn in proportion to its distance from those before it: never, for a row that is one of them."""
     X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]], [98, 1, 1], axis=0)
     for _ in range(20):
-        r = _plus_plus(X, 3, rng)
+        r = nearest_seed(X, 3, rng)
         assert sorted(r.sum(axis=0)) == [1, 1, 98] and (r[:98] == r[0]).all()
 
 
@@ -431,6 +431,7 @@ def test_bad_input_to_a_mixture_is_refused(make, message, rng):
     (lambda: cavi_normal_gamma([1, np.inf]), "x must be finite"),
     (lambda: NormalGamma().posterior([1, np.nan]), "x must be finite, and holds nan"),
     (lambda: cavi_normal_gamma([1.0], NormalGamma(lam=0)), "lam must be a number > 0"),
+    (lambda: cavi_normal_gamma([1.0], (0, 1, 1, 1)), r"prior must be a NormalGamma, not \(0, 1, 1, 1\)"),
     (lambda: NormalGamma(lam=-1).posterior([1.0]), "lam must be a number > 0, not -1"),
     (lambda: NormalGamma(b=0).log_evidence([1.0]), "b must be a number > 0, not 0"),
     (lambda: NormalGamma(m=np.nan).posterior([1.0]), "m must be finite"),

@@ -219,6 +219,7 @@ def test_the_start_is_joereskogs_in_any_units(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         FactorAnalysis(2).fit(x * 10.0 ** np.array([-8, 8, -5, 5, 0, 0]))
+        FactorAnalysis(2).fit(x * 1e-120)
 
 
 def test_another_start_is_the_generators_and_a_fit_repeats(rng):
@@ -276,6 +277,11 @@ def test_bad_input_is_refused(rng):
         broken[3, 1] = bad
         with pytest.raises(ValueError, match="row 3, column 1"):
             FactorAnalysis(1).fit(broken)
+    for start in (None, rng):
+        with pytest.raises(ValueError, match="feature 2 of X varies so little that its variance underflows"):
+            FactorAnalysis(1, start).fit(x * np.where(np.arange(6) == 2, 1e-200, 1))
+    with pytest.raises(ValueError, match="Z holds nan, first in row 0, column 0$"):
+        FactorAnalysis(1).fit(x).inverse_transform([[np.nan]])
     for call in ("transform", "score_samples", "score", "posterior"):
         with pytest.raises(ValueError, match="call fit first"):
             getattr(FactorAnalysis(1), call)(x)

@@ -284,8 +284,10 @@ def test_arrays_keep_their_dtype_and_are_not_written_to(rng):
     np.testing.assert_array_equal(x, copy)
     r = rng.dirichlet(np.ones(3), 300)
     start = r.copy()
-    fit(x, 3, start=start, max_iter=3)
+    model = fit(x, 3, start=start, max_iter=3)
     np.testing.assert_array_equal(start, r)
+    with pytest.warns(RuntimeWarning, match="not converged"):
+        np.testing.assert_array_equal(GaussianMixture(3, max_iter=3).fit(x, start=r).means_, model.means_)
 
 
 def test_bad_input_is_refused(rng):

@@ -223,7 +223,7 @@ def test_a_broken_model_is_refused_and_so_is_a_seed(rng):
 @pytest.mark.parametrize("change, message", [
     ({"beta": 0}, "beta must be positive, not 0"), ({"beta": -1.0}, "beta must be positive"),
     ({"beta": np.nan}, "beta must be positive"), ({"beta": [1, 0]}, "beta must be positive"),
-    ({"s2": 0}, "s2.* positive number, not 0"), ({"s2": "learned"}, "s2"),
+    ({"s2": 0}, "s2, the variance of the noise, must be a number > 0, not 0"), ({"s2": "learned"}, "s2"),
     ({"eigenvalues": [1, -1]}, "eigenvalues must be"), ({"eigenvalues": [[1.0]]}, "eigenvalues must be"),
     ({"eigenvalues": [np.inf]}, "eigenvalues must be"), ({"eigenvalues": []}, "eigenvalues must be"),
     ({"eigenvalues": 1.0}, "eigenvalues must be")])
