@@ -71,6 +71,7 @@ class _Autoregressive(Layer):
 
     def mean_and_scale(self, x, h):
         """m and ln σ, (B, dim), each of the variables of x before its own."""
+        self.check_context(h)
         y = self.net(x, h)
         return y[:, 0], bounded(y[:, 1])
 
