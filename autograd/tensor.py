@@ -32,7 +32,7 @@ serial = count()
 
 
 class Mode(local):
-    """What ops do besides computing, in each thread by itself. Set by no_grad(), grad() and its kin, and detect_nan()."""
+    """What ops do besides computing, in each thread by itself: set by no_grad(), grad() and its kin, detect_nan()."""
 
     def __init__(self):
         self.recording = True

@@ -78,6 +78,13 @@ def check_classes(y, n: int, classes: int | None, hidden: bool = True) -> np.nda
     return y
 
 
+def check_array(x, name: str, dtype, why: str = ""):
+    """A ValueError, which goes on with `why`, unless `x` is an ndarray of `dtype`."""
+    if not isinstance(x, np.ndarray) or x.dtype != dtype:
+        given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+        raise ValueError(f"{name} must be an array of {dtype}{why}, not {given}")
+
+
 def finite(value, name: str, shape: tuple) -> np.ndarray:
     """`value` as an array of floats, finite and of that shape, in which None is any length."""
     array = np.asarray(value)

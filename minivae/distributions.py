@@ -14,13 +14,17 @@ import numpy as np
 
 from autograd import fused, ops
 from autograd.fused import LOG_2PI
-from autograd.tensor import plain
+from autograd.nn import check_rng
+from autograd.tensor import FLOATS, plain
 
 
 class Normal:
     """Independent Gaussians N(mu, exp(logvar)): mu and logvar (..., D), or either one broadcast to the other."""
 
     def __init__(self, mu, logvar):
+        if getattr(mu, "dtype", object) not in FLOATS or getattr(logvar, "dtype", object) not in FLOATS:
+            given = " and ".join(str(getattr(v, "dtype", type(v).__name__)) for v in (mu, logvar))
+            raise ValueError(f"mu and logvar must be arrays or Tensors of float32 or float64, not {given}")
         self.mu, self.logvar, self.shape = mu, logvar, mu.shape
         if logvar.shape != mu.shape:
             try:
@@ -61,6 +65,7 @@ class Normal:
 
     def rsample(self, rng: np.random.Generator):
         """A draw by the reparameterisation trick: differentiable in mu and logvar."""
+        check_rng(rng)
         eps = rng.standard_normal(self.shape, dtype=self.mu.dtype)
         return self.mu + ops.exp(0.5 * self.logvar) * eps                                  # (4)
 
@@ -92,6 +97,7 @@ class Bernoulli:
         return fused.bernoulli_nll(p.logits, self.mean) - self.entropy()                   # (5)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
+        check_rng(rng)
         mean = plain(self.mean)
         return (rng.random(mean.shape, mean.dtype) < mean).astype(mean.dtype)
 
@@ -111,11 +117,18 @@ class Categorical:
         return -fused.softmax_cross_entropy(self.logits, labels)
 
     def entropy(self):
-        return -ops.sum(self.mean * ops.log_softmax(self.logits), axis=-1)
+        return self._cross_entropy(self)
 
     def kl(self, p: "Categorical"):
-        return -ops.sum(self.mean * ops.log_softmax(p.logits), axis=-1) - self.entropy()   # (5)
+        return self._cross_entropy(p) - self.entropy()                                     # (5)
+
+    def _cross_entropy(self, p):
+        mean = self.mean
+        return -ops.sum(mean * ops.where(plain(mean) > 0, ops.log_softmax(p.logits), 0.0), axis=-1)     # 0 ln 0 = 0
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
+        check_rng(rng)
         gumbel = rng.gumbel(size=self.logits.shape)                # argmax of ln p + Gumbel noise is a draw from p
-        return np.argmax(plain(self.logits) + gumbel, axis=-1)
+        if np.isnan(noisy := plain(self.logits) + gumbel).any():
+            raise ValueError("a class cannot be drawn from logits that are NaN")
+        return np.argmax(noisy, axis=-1)

@@ -21,7 +21,7 @@ from autograd import Tensor, ops
 from autograd.nn import Module, check_rng, check_state
 from autograd.tensor import plain
 
-from ..checks import check_choice, check_classes, check_number, check_weight, finite, positive
+from ..checks import check_array, check_choice, check_classes, check_number, check_weight, finite, positive
 from ..train import Model
 from .sampling import denoise, sample
 from .schedule import Schedule
@@ -151,9 +151,7 @@ class DDPM(Model):
 
     def check(self, x, y=None):
         """x as (B, *shape) and y, or a ValueError that says what is wrong with them."""
-        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
-            raise ValueError(f"x must be an array of {self.dtype}, as the denoiser is, "
-                             f"not {getattr(x, 'dtype', type(x).__name__)}{': ' * self.images}{GREY * self.images}")
+        check_array(x, "x", self.dtype, f", as the denoiser is{f' ({GREY})' * self.images}")
         if x.shape[1:] == (math.prod(self.shape),):
             x = x.reshape(len(x), *self.shape)
         if x.shape[1:] != self.shape or not len(x):

@@ -51,7 +51,7 @@ class MLPDenoiser(Module):
         times = _times(1 << last.bit_length(), dim)[t] if last < MANY else time_embedding(t, dim)
         features = [x, times.astype(x.dtype, copy=False)]
         if y is not None:
-            features.append(np.eye(self.num_classes + 1, self.num_classes, dtype=x.dtype)[y])
+            features.append((y[:, None] == np.arange(self.num_classes)).astype(x.dtype))
         return self.net(ops.concatenate(features, axis=1))
 
     def describe(self):

@@ -22,7 +22,7 @@ from autograd import no_grad
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
-from ..checks import check_count, check_number, check_weight
+from ..checks import check_array, check_count, check_number, check_weight
 from ..train import Progress
 from .schedule import Schedule
 from .score import from_x0, to_x0
@@ -41,9 +41,10 @@ def denoise(model, xt, t, y=None, guidance: float = 1.0) -> tuple[np.ndarray, np
         raise ValueError(f"guidance must be a finite number, not {guidance}")
     if y is None and guidance not in (0, 1):
         raise ValueError(f"guidance = {guidance} is towards a class: give y")
-    if not isinstance(xt, np.ndarray) or xt.dtype != model.dtype or xt.shape[1:] != model.shape or not len(xt):
-        raise ValueError(f"x_t must be an array of {model.dtype} of shape (B, {', '.join(map(str, model.shape))}), with "
-                         f"at least one row, not {getattr(xt, 'dtype', type(xt).__name__)} of shape {np.shape(xt)}")
+    check_array(xt, "x_t", model.dtype, ", as the denoiser is")
+    if xt.shape[1:] != model.shape or not len(xt):
+        raise ValueError(f"x_t must have shape (B, {', '.join(map(str, model.shape))}), with at least one row, "
+                         f"not {xt.shape}")
     if np.shape(t) not in ((), xt.shape[:1]):
         raise ValueError(f"t must be one for all or for each of {len(xt)} rows, not of shape {np.shape(t)}")
     t, y = np.broadcast_to(t, len(xt)), model.labels(y, len(xt))

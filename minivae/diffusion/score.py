@@ -77,8 +77,8 @@ class MixtureDenoiser(Module):
         except (TypeError, ValueError):
             raise ValueError(f"variances must be numbers that broadcast to {K, dim}, not {variances!r}") from None
         weights = np.ones(K) if weights is None else finite(weights, "weights", (K,))
-        if not (self.variances >= 0).all() or not (weights > 0).all():
-            raise ValueError(f"variances must be >= 0 and weights > 0, not {variances} and {weights}")
+        if not ((0 <= self.variances) & (self.variances < np.inf)).all() or not (weights > 0).all():
+            raise ValueError(f"variances must be >= 0 and finite, and weights > 0, not {variances} and {weights}")
         self.log_prior = np.full((K + 1, K), -np.inf)              # ln p(k | y), a row for each y
         np.fill_diagonal(self.log_prior, 0)
         self.log_prior[K] = np.log(weights / weights.sum())

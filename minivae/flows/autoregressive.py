@@ -45,7 +45,7 @@ class MaskedMLP(Sequential):
         self.dim, self.outputs = check_count(dim, "dim"), check_count(outputs, "outputs")
         self.context = check_count(context, "context", least=0)
         order = np.arange(dim) if order is None else np.asarray(order)
-        if sorted(order.tolist()) != list(range(dim)):
+        if order.shape != (dim,) or {*order.tolist()} != {*range(dim)}:
             raise ValueError(f"order must be a permutation of 0..{dim - 1}, not {order}")
         least = 0 if context else 1                                # a unit of degree 0 sees the context only
         degrees = [np.append(order + 1, np.zeros(context, int)),
@@ -71,6 +71,7 @@ class _Autoregressive(Layer):
 
     def mean_and_scale(self, x, h):
         """m and ln σ, (B, dim), each of the variables of x before its own."""
+        self.check_context(h)
         y = self.net(x, h)
         return y[:, 0], bounded(y[:, 1])
 

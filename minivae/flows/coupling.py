@@ -47,6 +47,7 @@ class Coupling(Layer):
         return ops.concatenate([b, a] if self.flip else [a, b], axis=1)
 
     def _scale_and_shift(self, a, h):
+        self.check_context(h)
         raw, t = ops.split(self.net(ops.concatenate([a, h], axis=1) if self.context else a), 2, axis=1)
         return bounded(raw), t
 

@@ -13,7 +13,7 @@ from typing import Iterable
 import numpy as np
 
 from autograd import Tensor, no_grad
-from autograd.nn import Module
+from autograd.nn import Module, check_rng
 from autograd.tensor import plain
 
 from ..checks import check_count, finite
@@ -33,6 +33,11 @@ class Layer(Module):
     def inverse(self, x, h=None):
         raise ValueError(f"{type(self).__name__} has no inverse: it can be drawn from, but knows no density of x")
 
+    def check_context(self, h):
+        """A ValueError if there is no h for a layer that takes one; the others let it pass, so that a Flow can mix."""
+        if h is None and self.context:
+            raise ValueError(f"{self.describe()} takes a context h (batch, {self.context})")
+
     def describe(self):
         return f"{type(self).__name__}({self.dim}{f' given {self.context}' if self.context else ''})"
 
@@ -41,9 +46,10 @@ class Flow(Layer, Model):
     """Layers one after the other, and with q₀ = N(0, I) a density. Raises ValueError if they do not match."""
 
     def __init__(self, layers: Iterable[Layer]):
-        layers = list(layers)
-        if not layers or not all(isinstance(f, Layer) for f in layers):
-            raise ValueError(f"a Flow is made of at least one layer, such as Planar(2, rng=rng), not of {layers}")
+        layers = list(layers) if isinstance(layers, Iterable) else layers
+        if not isinstance(layers, list) or not layers or not all(isinstance(f, Layer) for f in layers):
+            raise ValueError("a Flow is made of at least one layer, in a list, such as [Planar(2, rng=rng)], "
+                             f"not of {layers}")
         for name in ("dim", "context"):
             sizes = {getattr(f, name) for f in layers} - {0}
             if len(sizes) > 1:
@@ -81,6 +87,7 @@ class Flow(Layer, Model):
     @no_grad()
     def sample(self, n: int, rng: np.random.Generator, h=None) -> np.ndarray:
         """n draws from q, (n, dim); with a context, one for each row of h (n, context)."""
+        check_rng(rng)
         return plain(self.forward(rng.standard_normal((check_count(n, "n"), self.dim), dtype=self.dtype), h)[0])
 
     @property
@@ -89,10 +96,10 @@ class Flow(Layer, Model):
 
     def check(self, z, h):
         """Raise ValueError for another shape than (B, dim) and (B, context), and for arrays that are not finite."""
+        self.check_context(h)
+        if h is not None and not self.context:
+            raise ValueError(f"{self.describe()} takes no context h")
         for array, name, width in ((z, "z", self.dim), (h, "h", self.context)):
-            if array is None and width or array is not None and not width:
-                raise ValueError(f"{self.describe()} takes {'a' if width else 'no'} context h"
-                                 f"{f' (batch, {width})' if width else ''}")
             if isinstance(array, Tensor) and (array.ndim != 2 or array.shape[1] != width):
                 raise ValueError(f"{name} must have shape (batch, {width}), not {array.shape}")
             if width and not isinstance(array, Tensor):

@@ -28,14 +28,12 @@ TINY = 1e-30                                 # |w|² and r² are at least this: 
 class Direct(Layer):
     """A layer of few numbers: the parameters theta (n,), to which a context adds a linear function of itself."""
 
-    def __init__(self, dim, context, theta):
-        super().__init__(dim, context)
+    def start(self, theta):
         self.theta = Parameter(theta)
-        self.w = Parameter(np.zeros((self.context, len(theta)))) if context else None
+        self.w = Parameter(np.zeros((self.context, len(theta)))) if self.context else None
 
     def numbers(self, h):
-        if self.context and h is None:
-            raise ValueError(f"{self.describe()} takes a context h (batch, {self.context})")
+        self.check_context(h)
         return fused.linear(h, self.w, self.theta) if self.context else self.theta
 
 
@@ -44,7 +42,8 @@ class Planar(Direct):
 
     def __init__(self, dim: int, context: int = 0, *, rng: np.random.Generator):
         check_rng(rng)
-        super().__init__(dim, context, np.append(np.zeros(dim), rng.standard_normal(dim + 1)))
+        super().__init__(dim, context)
+        self.start(np.append(np.zeros(dim), rng.standard_normal(dim + 1)))
 
     def forward(self, z, h=None):
         y = planar(z, self.numbers(h))

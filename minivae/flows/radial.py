@@ -23,7 +23,8 @@ class Radial(Direct):
     def __init__(self, dim: int, context: int = 0, *, rng: np.random.Generator):
         check_rng(rng)
         one = softplus_inverse(1.0)
-        super().__init__(dim, context, np.append(rng.standard_normal(dim), [one, one]))
+        super().__init__(dim, context)
+        self.start(np.append(rng.standard_normal(dim), [one, one]))
 
     def forward(self, z, h=None):
         center, alpha, rise = self._split(h)

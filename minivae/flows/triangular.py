@@ -20,7 +20,8 @@ class Triangular(Direct):
     """(1). At the start L = 0, which is the identity: nothing is drawn from `rng`, which all layers are given."""
 
     def __init__(self, dim: int, context: int = 0, *, rng: np.random.Generator | None = None):
-        super().__init__(dim, context, np.zeros(dim * dim))
+        super().__init__(dim, context)
+        self.start(np.zeros(dim * dim))
         self.below = np.tril(np.ones((dim, dim), np.float32), -1)
 
     def forward(self, z, h=None):

@@ -85,7 +85,8 @@ class ADVI(NamedTuple):
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray | dict[str, np.ndarray]:
         """n draws of the parameters as `log_joint` takes them: (n, d), or a dict of (n, ...)."""
-        return self.space.constrain(self.q.at(rng.standard_normal((n, self.space.dim))))[0]
+        check_rng(rng)
+        return self.space.constrain(self.q.at(rng.standard_normal((check_count(n, "n"), self.space.dim))))[0]
 
 
 def advi(log_joint: Callable, parameters: int | dict, *, rng: np.random.Generator, family: str = "mean-field",

@@ -110,6 +110,8 @@ def snr(ks: Sequence[int], rng: np.random.Generator, *, estimator: str = "iwae",
     A = I/2, b = μ/2: Gaussian noise of deviation `perturbation` is added to all parameters. There is one x, so that the
     gradient in A is that in b times x, and its SNR the same.
     """
+    if not len(ks):
+        raise ValueError("ks must be one number of samples or more, and is empty")
     for count, name in [(dim, "dim"), *((k, "k") for k in ks)]:
         check_count(count, name)
     check_count(draws, "draws", least=2)                           # of one, there is no deviation

@@ -16,7 +16,7 @@ that of a forest; (5): Higgins et al., ICLR 2017, section 3; (6): Kim and Mnih, 
 """
 import math
 import warnings
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Iterable, NamedTuple, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
@@ -27,7 +27,7 @@ from autograd.kernels import kernel
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
-from ..checks import check_count
+from ..checks import check_count, finite
 from ..data.batches import as_floats
 
 FOLDS = 5                                    # of the examples: each is predicted by trees that have not seen it
@@ -69,7 +69,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, categorical: Sequence[int] = ())
     and warns as `mig` does, but 10 examples of each value are enough.
     """
     codes, factors, kept = _check(codes, factors)
-    if not set(categorical) <= set(range(len(kept))):
+    if not isinstance(categorical, Iterable) or not set(categorical) <= set(range(len(kept))):
         raise ValueError(f"categorical must name columns of factors, 0 to {len(kept) - 1}, not {categorical!r}")
     scores = (_standardise(codes).T @ _standardise(factors) / len(codes)) ** 2
     for k, column in enumerate(np.flatnonzero(kept)):
@@ -105,6 +105,9 @@ def concentration(importance: np.ndarray) -> tuple[float, float]:
         share = rows / np.maximum(rows.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         return np.where(share.any(axis=1), 1 - entr(share).sum(axis=1) / math.log(max(2, rows.shape[1])), 0)
 
+    importance = finite(importance, "importance", (None, None))
+    if importance.min() < 0:
+        raise ValueError(f"importance must be >= 0, and goes down to {importance.min()}")
     weight = importance.sum(axis=1) / max(importance.sum(), np.finfo(float).tiny)
     return float(weight @ purity(importance)), float(np.mean(purity(importance.T)))        # (3)
 

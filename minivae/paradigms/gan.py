@@ -30,7 +30,7 @@ from autograd.nn import MLP, check_rng
 from autograd.optim import Adam, Players
 from autograd.tensor import plain
 
-from ..checks import check_count, check_weight, finite
+from ..checks import check_array, check_count, check_weight, check_widths, finite
 from ..train import Model
 from ..vae.factor_vae import critic_loss, frozen
 
@@ -48,10 +48,10 @@ class GAN(Model):
         check_rng(rng)
         self.data_dim, self.latent_dim = check_count(data_dim, "data_dim"), check_count(latent_dim, "latent_dim")
         self.pixels, self.noise, self.penalty = pixels, check_weight(noise, "noise"), check_weight(penalty, "penalty")
-        self.generator = MLP(latent_dim, *hidden, data_dim, rng=rng)
+        self.generator = MLP(latent_dim, *check_widths(hidden, "hidden"), data_dim, rng=rng)
         for layer in self.generator.layers:                        # He's deviation, √(2/in): so G(z) depends on z
             layer.w.assign(6 ** 0.5 * layer.w.data)
-        self.critic = MLP(data_dim, *critic, 1, activation="leaky_relu", rng=rng)
+        self.critic = MLP(data_dim, *check_widths(critic, "critic"), 1, activation="leaky_relu", rng=rng)
 
     dtype = property(lambda self: self.generator.layers[0].w.dtype)
 
@@ -106,10 +106,8 @@ class GAN(Model):
 
     def check(self, x):
         """x, or a ValueError that says what is wrong with it."""
+        check_array(x, "x", self.dtype, ", as the model is")
         finite(x, "x", (None, self.data_dim))
-        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
-            raise ValueError(f"x must be an array of {self.dtype}, as the model is, "
-                             f"not {getattr(x, 'dtype', type(x).__name__)}")
         if self.pixels and not 0 <= x.min() <= x.max() <= 1:
             raise ValueError(f"x must be in [0, 1], as pixels are; it goes from {x.min()} to {x.max()}")
         return x

@@ -35,8 +35,8 @@ class MADE(Model):
         if isinstance(order, str):
             check_choice(order, "order", ("natural", "random"))
             order = np.arange(data_dim) if order == "natural" else rng.permutation(data_dim)
-        self.net = MaskedMLP(data_dim, hidden, order=order, activation=activation, rng=rng)
         self.order = np.asarray(order)                             # a buffer, as the masks are
+        self.net = MaskedMLP(data_dim, hidden, order=self.order, activation=activation, rng=rng)
 
     dtype = property(lambda self: self.net.layers[0].w.dtype)
 

@@ -20,7 +20,7 @@ from autograd import Tensor, grad, no_grad, ops
 from autograd.nn import Module, check_rng
 from autograd.tensor import plain
 
-from ..checks import check_count, finite, positive
+from ..checks import check_array, check_count, finite, positive
 from ..diffusion import Schedule
 from ..diffusion.sampling import ROWS
 from ..train import Model, Progress
@@ -61,6 +61,7 @@ class ScoreModel(Model):
 
     def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """(3), from one t and one ε for each of x (B, ...)."""
+        check_rng(rng)
         x = self.check(x)
         t, eps = rng.integers(1, self.schedule.T, len(x), endpoint=True), rng.standard_normal(x.shape, x.dtype)
         sigma, = self.schedule.at(t, x, self.sigma)
@@ -95,9 +96,7 @@ class ScoreModel(Model):
 
     def check(self, x):
         """x as (B, *shape), or a ValueError that says what is wrong with it. Flattened, (B, D), it is welcome too."""
-        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
-            raise ValueError(f"x must be an array of {self.dtype}, as the denoiser is, "
-                             f"not {getattr(x, 'dtype', type(x).__name__)}")
+        check_array(x, "x", self.dtype, ", as the denoiser is")
         if x.shape[1:] == (np.prod(self.shape),):
             x = x.reshape(len(x), *self.shape)
         return finite(x, "x", (None, *self.shape))

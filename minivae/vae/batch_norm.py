@@ -3,15 +3,15 @@
     (1)  training:    y = g (x − m) / √(v + ε) + s,  m and v of the batch: mean, variance          [batchnorm.batch]
     (2)  evaluation:  the same of running means,  m ← (1 − α) m + α m_batch,  v likewise           [batchnorm.running]
 
-x (B, d), all else (d,). In (2) the variance of a batch is the unbiased one, B/(B − 1) times that of (1). An example's y
-depends on what else is in its batch, which is noise in training; `eval()` ends that. Ioffe and Szegedy,
-arXiv:1502.03167, section 3.
+x (B, d), all else (d,). In (2) the variance of a batch is the unbiased one, B/(B − 1) times that of (1), and only
+batches whose gradients are recorded count, not those within no_grad(). An example's y depends on what else is in its
+batch, which is noise in training; `eval()` ends that. Ioffe and Szegedy, arXiv:1502.03167, section 3.
 """
 import numpy as np
 
 from autograd import fused, ops
 from autograd.nn import Linear, Module, Parameter, Sequential, check_activation
-from autograd.tensor import plain
+from autograd.tensor import mode, plain
 
 from ..checks import check_count
 
@@ -44,8 +44,9 @@ class BatchNorm(Module):
             return self.gain * ((x - self.mean) * (self.variance + self.eps) ** -0.5) + self.shift         # (2)
         if len(x) < 2:
             raise ValueError("batch normalisation in training needs two examples or more: call eval() for one")
-        for running, batch in ((self.mean, plain(x).mean(axis=0)), (self.variance, plain(x).var(axis=0, ddof=1))):
-            running += x.dtype.type(self.rate) * (batch - running)                         # (2)
+        if mode.recording:
+            for running, batch in (self.mean, plain(x).mean(axis=0)), (self.variance, plain(x).var(axis=0, ddof=1)):
+                running += x.dtype.type(self.rate) * (batch - running)                     # (2)
         one = x.reshape(1, *x.shape)                               # each feature a group, the batch its positions
         return fused.group_norm(one, self.gain, self.shift, len(self.gain), self.eps).reshape(x.shape)     # (1)
 

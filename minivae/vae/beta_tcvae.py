@@ -22,7 +22,7 @@ from autograd.fused import LOG_2PI
 from autograd.kernels import exp_and_log1p, kernel
 from autograd.primitive import op
 
-from ..checks import check_choice, check_weight
+from ..checks import check_choice, check_count, check_weight
 from .vae import VAE
 
 
@@ -33,9 +33,8 @@ class BetaTCVAE(VAE):
     """
 
     def __init__(self, data_dim: int, *, data_size: int, beta: float = 6.0, weights: str = "stratified", **options):
-        if not isinstance(data_size, (int, np.integer)) or data_size < 2:
-            raise ValueError(f"data_size is how many training examples there are, at least 2, not {data_size!r}")
-        self.beta, self.data_size = check_weight(beta, "beta"), int(data_size)
+        self.beta = check_weight(beta, "beta")
+        self.data_size = check_count(data_size, "data_size, how many training examples there are,", least=2)
         self.weights = check_choice(weights, "weights", ("stratified", "weighted"))
         super().__init__(data_dim, **options)
 

@@ -116,7 +116,7 @@ class CVAE(VAE):
         if labels and values.size and not 0 <= values.min() <= values.max() < C:
             raise ValueError(f"labels must be in [0, {C}), got {values.min()} to {values.max()}")
         if labels:
-            return np.eye(C, dtype=dtype)[values]
+            return (values[:, None] == np.arange(C)).astype(dtype)
         if not np.isfinite(values := values.astype(dtype, copy=False)).all():
             raise ValueError(f"y must be finite, in {dtype}")
         return y if isinstance(y, Tensor) else values

@@ -71,7 +71,7 @@ class PixelCNN(Model):
     @no_grad()
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n draws of k, (n, h, w)."""
-        k = np.zeros((n, *self.grid), int)
+        k = np.zeros((check_count(n, "n"), *self.grid), int)
         for i, j in np.ndindex(self.grid):
             k[:, i, j] = Categorical(self.predict(k).logits[:, i, j]).sample(rng)
         return k
@@ -81,8 +81,9 @@ class PixelCNN(Model):
         k = np.asarray(k)
         if k.ndim == 2 and k.shape[1] == math.prod(self.grid):
             k = k.reshape(-1, *self.grid)
-        if k.ndim != 3 or k.shape[1:] != self.grid:
-            raise ValueError(f"codes must have shape (batch, {self.grid[0]}, {self.grid[1]}), not {k.shape}")
+        if k.ndim != 3 or k.shape[1:] != self.grid or len(k) == 0:
+            raise ValueError(f"codes must have shape (batch, {self.grid[0]}, {self.grid[1]}) with at least one row, "
+                             f"not {k.shape}")
         if k.dtype.kind not in "iuf" or (k != np.floor(k)).any() or not 0 <= k.min() <= k.max() < self.codes:
             raise ValueError(f"codes must be whole numbers from 0 to {self.codes - 1}, and these go from {k.min()} to "
                              f"{k.max()}, as {k.dtype}")

@@ -58,14 +58,14 @@ class VAE(Model):
         self.data_dim, self.latent_dim = check_count(data_dim, "data_dim"), check_count(latent_dim, "latent_dim")
         self.likelihood = check_choice(likelihood, "likelihood", ("bernoulli", "gaussian"))
         self.analytic = check_choice(kl, "kl", ("analytic", "monte-carlo")) == "analytic"
-        if variance != "learned":
+        learned = isinstance(variance, str) and variance == "learned"
+        if not learned:
             positive(variance, "variance, unless 'learned',")
         if variance != 1 and likelihood == "bernoulli":
             raise ValueError(f"a Bernoulli likelihood has no variance, {variance!r} or other: choose 'gaussian'")
         self.kl_warmup, self.kl_weight = check_weight(kl_warmup, "kl_warmup"), 1.0
         self.free_bits = check_weight(free_bits, "free_bits")
         self.encoder, self.decoder = self.networks(check_widths(hidden, "hidden"), activation, rng)
-        learned = variance == "learned"
         self.logvar = Parameter(np.zeros(1)) if learned else np.full(1, math.log(variance), np.float32)
 
     def networks(self, hidden, activation, rng):
@@ -150,7 +150,8 @@ class VAE(Model):
     @no_grad()
     def sample(self, n: int, rng: np.random.Generator, noise: bool = False) -> np.ndarray:
         """n draws from the model, (n, D): the means of p(x | z) for z ~ p(z), or, with `noise`, draws of x itself."""
-        p = self.decode(self.draw(n, rng))
+        check_rng(rng)
+        p = self.decode(self.draw(check_count(n, "n"), rng))
         return p.sample(rng) if noise else np.asarray(p.mean)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -163,7 +164,7 @@ class VAE(Model):
         return np.asarray(self.decode(self.encode(x).mean).mean)
 
     def check(self, x):
-        """x, or a ValueError that says what is wrong with it."""
+        """x, as floats like the model's, or a ValueError that says what is wrong with it."""
         if not isinstance(x, (np.ndarray, Tensor)) or x.dtype.kind not in "fbiu":
             raise ValueError(f"x must be an array of numbers, not {getattr(x, 'dtype', type(x).__name__)}")
         if x.ndim != 2 or x.shape[1] != self.data_dim or len(x) == 0:
@@ -175,7 +176,7 @@ class VAE(Model):
             raise ValueError(f"x must be finite; it goes from {low} to {high}")
         if self.likelihood == "bernoulli" and not 0 <= low <= high <= 1:
             raise ValueError(f"x must be in [0, 1] for a Bernoulli likelihood; it goes from {low} to {high}")
-        return x
+        return x if x.dtype.kind == "f" else x.astype(self.logvar.dtype)
 
     def describe(self):
         return f"{type(self).__name__}({self.data_dim} -> {self.latent_dim}, {self.likelihood})"

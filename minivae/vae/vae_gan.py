@@ -19,7 +19,7 @@ arXiv:1406.2661, section 3. Sønderby et al., arXiv:1610.04490, for ε. ELBO and
 import numpy as np
 
 from autograd import Tensor, ops
-from autograd.nn import MLP
+from autograd.nn import MLP, Parameter
 from autograd.optim import Adam, Players
 from autograd.tensor import plain
 
@@ -40,9 +40,9 @@ class VAEGAN(VAE):
     def __init__(self, data_dim: int, *, gamma: float = 0.1, noise: float = 0.3, critic: tuple = (400,),
                  rng: np.random.Generator, **options):
         self.gamma, self.noise = check_weight(gamma, "gamma"), check_weight(noise, "noise")
-        if "kl" in options or options.get("variance") == "learned":
-            raise ValueError("a VAEGAN takes no kl, which is analytic, and no learned variance: no loss depends on it")
         super().__init__(data_dim, rng=rng, **options)
+        if "kl" in options or isinstance(self.logvar, Parameter):
+            raise ValueError("a VAEGAN takes no kl, which is analytic, and no learned variance: no loss depends on it")
         self.critic = MLP(data_dim, *check_widths(critic, "critic"), 1, rng=rng)
 
     def optimizer(self, lr: float = 1e-3, critic_lr: float = 3e-4) -> Players:
@@ -66,6 +66,7 @@ class VAEGAN(VAE):
 
     def loss(self, x, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The encoder's loss (3) in nats, averaged over x (B, D), and the terms, with those of the ELBO of pixels."""
+        x = self.check(x)
         return self._loss_of_code(x, self.judge(x)[0], rng)[1:]
 
     def _loss_of_code(self, x, f, rng):
@@ -77,6 +78,7 @@ class VAEGAN(VAE):
         return z, self.penalty(q, z, kl) + unlike, terms                                   # (3)
 
     def objectives(self, x, rng: np.random.Generator):
+        x = self.check(x)
         with frozen(self.decoder, self.critic):
             f = self.judge(x)[0]
             z, loss, terms = self._loss_of_code(x, f, rng)

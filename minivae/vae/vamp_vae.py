@@ -7,7 +7,8 @@
 
 I = E_x KL(q(z | x) ‖ q̄). u (K, D) are parameters, trained with the rest: in (0, 1), as σ of logits, for a Bernoulli
 likelihood. The encoder that makes q(z | x) of x makes the components of u, (K, d), anew in each step. To be near
-the standard prior costs q̄ nats, and latents that it leaves unused. Tomczak and Welling, arXiv:1705.07120, sections 2 and 3.
+the standard prior costs q̄ nats, and latents that it leaves unused.
+Tomczak and Welling, arXiv:1705.07120, sections 2 and 3.
 """
 import math
 

@@ -73,7 +73,7 @@ class VQVAE(VAE):
     @no_grad()
     def codes(self, x: np.ndarray) -> np.ndarray:
         """k (N, h, w) of x (N, s²), some rows at a time."""
-        return np.concatenate([self.encode(x[i:i + ROWS]).k for i in range(0, len(x), ROWS)])
+        return np.concatenate([self.encode(x[i:i + ROWS]).k for i in range(0, max(1, len(x)), ROWS)])
 
     def _elbo(self, x, q, rng):
         return q.mean, Elbo(self.decode(q.mean).log_prob(x), self.code_length(q.k))
@@ -83,7 +83,8 @@ class VQVAE(VAE):
         """−ln p(k), (B,) nats, for k (B, h, w)."""
         if self.code_prior:
             return -self.code_prior.log_prob(k)                                            # (4)
-        return Tensor(np.full(len(k), k[0].size * math.log(len(self.codebook.e)), self.logvar.dtype))      # (4)
+        nats = math.prod(self.grid) * math.log(len(self.codebook.e))
+        return Tensor(np.full(len(k), nats, self.logvar.dtype))                            # (4)
 
     def penalty(self, q, z, kl):
         e, B = self.codebook.e, len(q.k)
@@ -100,6 +101,8 @@ class VQVAE(VAE):
 
     def use(self, prior: PixelCNN):
         """Draw codes from `prior` and count their nats by it. Raises ValueError if it is one of other codes."""
+        if not isinstance(prior, PixelCNN):
+            raise ValueError(f"a prior of codes must be a PixelCNN, not {prior!r}")
         mine, given = (len(self.codebook.e), self.grid), (prior.codes, prior.grid)
         if mine != given:
             raise ValueError(f"a prior of {given[0]} codes on a grid {given[1]} is not one of {mine[0]} on {mine[1]}")

@@ -126,3 +126,13 @@ def test_a_model_is_trained_by_its_batches_and_evaluated_by_running_statistics(r
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_is_drawn_without_gradients_leaves_the_running_statistics_alone(rng):
+    model, x = LadderVAE(12, (3, 2), (8, 6), batch_norm=True, rng=rng), rng.integers(0, 2, (8, 12)).astype(np.float32)
+    before = {name: value.copy() for name, value in model.state().items()}
+    model.sample(5, rng)
+    model.log_likelihood(x, 3, rng)
+    assert all((value == before[name]).all() for name, value in model.state().items())
+    model.loss(x, rng)
+    assert any((value != before[name]).any() for name, value in model.state().items())

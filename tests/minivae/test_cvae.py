@@ -18,10 +18,11 @@ from .test_vae import check_gradients
 D, C, d, s2 = 5, 3, 2, np.exp(-0.5)          # widths of x, y and z, and the noise of x
 
 
-class Nodes:
+class Nodes(np.random.Generator):
     """A generator whose normal draws are all `node`: the mean over `cubature` nodes of a quadratic is exact."""
 
     def __init__(self, node):
+        super().__init__(np.random.PCG64())
         self.node = node
 
     def standard_normal(self, shape, dtype):

@@ -4,7 +4,7 @@ import warnings
 import numpy as np
 import pytest
 
-from autograd import ops, optim
+from autograd import Tensor, ops, optim
 from autograd.nn import Module, Parameter
 from minivae.data import Batches
 from minivae.diffusion import DDPM, MixtureDenoiser, MLPDenoiser, Schedule, UNet
@@ -228,7 +228,8 @@ def test_a_model_says_what_it_is(rng):
 @pytest.mark.parametrize("x, message", [
     (np.zeros((4, 3)), r"x must have shape \(batch, 2\), not \(4, 3\)"), (np.zeros((0, 2)), r"not \(0, 2\)"),
     (np.zeros(2), r"not \(2,\)"), (np.zeros((4, 2), np.float32), "x must be an array of float64.*not float32"),
-    ([[0.0, 0.0]], "x must be an array of float64"), (np.full((4, 2), np.nan), r"finite and in \[-10, 10\].*nan"),
+    ([[0.0, 0.0]], "x must be an array of float64.*not list"), (Tensor(np.zeros((4, 2))), "not Tensor"),
+    (np.full((4, 2), np.nan), r"finite and in \[-10, 10\].*nan"),
     (np.full((4, 2), np.inf), "finite and in"), (np.full((4, 2), 11.0), "from 11.0 to 11.0: scale data to a variance"),
     ((np.zeros((4, 2)), np.array([0, 1, 2, 3])), r"classes must be in \[0, 3\)"),
     ((np.zeros((4, 2)), np.array([0, 1, 2])), "y must be 4 whole numbers"),
@@ -246,7 +247,7 @@ def test_images_that_were_not_scaled_are_refused(rng):
 
 
 def test_grey_levels_as_bytes_are_refused_with_what_to_do(rng):
-    with pytest.raises(ValueError, match="float64, as the denoiser is, not uint8: scale grey levels to x / 127.5 - 1"):
+    with pytest.raises(ValueError, match=r"as the denoiser is \(scale grey levels to x / 127.5 - 1\), not uint8"):
         DDPM(Constant(2), S, images=True).loss(np.array([[0, 255]], np.uint8), rng)
 
 

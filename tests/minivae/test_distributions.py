@@ -155,3 +155,37 @@ def test_distributions_keep_the_dtype(rng, dtype):
 def test_shapes_that_do_not_broadcast_are_refused():
     with pytest.raises(ValueError, match="mu of shape .* and logvar of shape .* do not broadcast"):
         Normal(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("mu, logvar, message", [
+    (0.0, np.zeros(2), "not float and float64"), (np.zeros(2), [0.0, 0.0], "not float64 and list"),
+    (np.zeros(2, int), np.zeros(2), "not int64 and float64")])
+def test_what_are_no_floats_is_refused(mu, logvar, message):
+    with pytest.raises(ValueError, match=f"mu and logvar must be arrays or Tensors of float32 or float64, {message}"):
+        Normal(mu, logvar)
+
+
+@pytest.mark.parametrize("q", [Normal(np.zeros(3), np.zeros(3)), Bernoulli(np.zeros(3)), Categorical(np.zeros(3))])
+def test_no_draw_comes_from_a_seed(q):
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator, .* not 0"):
+        q.sample(0)
+
+
+def test_a_class_that_cannot_be_costs_nothing():
+    """0 ln 0 = 0, in values and gradients, but what only the other one rules out costs infinitely much."""
+    l, m = np.array([[0.7, -np.inf, -0.1], [-np.inf, 3, -np.inf]]), np.array([[0.2, 0.5, 0.3], [0, 0, 0]])
+    q, p = Categorical(l), Categorical(m)
+    np.testing.assert_allclose(q.entropy(), [stats.entropy(v) for v in q.mean], atol=1e-15)
+    np.testing.assert_allclose(q.kl(p), [stats.entropy(v, w) for v, w in zip(q.mean, p.mean)], rtol=1e-12)
+    assert (p.kl(q) == np.inf).all() and (q.kl(q) == 0).all()
+    value = lambda l, m: Categorical(l).kl(Categorical(m)).sum() + Categorical(l).entropy().sum()
+    to_l, to_m = grad(value, (0, 1))(l, m)
+    np.testing.assert_allclose(to_m, p.mean - q.mean, atol=1e-15)
+    some = np.ix_([0], [0, 2])
+    np.testing.assert_allclose(to_l[some], grad(lambda v: -np.sum(Categorical(v).mean * (m - 0)[some]))(l[some]))
+    assert (to_l[np.isinf(l)] == 0).all()
+
+
+def test_no_class_is_drawn_from_what_is_not_a_number():
+    with pytest.raises(ValueError, match="logits that are NaN"):
+        Categorical(np.array([np.nan, 0])).sample(np.random.default_rng(0))

@@ -335,9 +335,9 @@ def test_a_denoiser_that_has_diverged_is_named(rng):
 
 
 @pytest.mark.parametrize("x, t, message", [
-    ([[0.0, 0.0]], 1, r"array of float64 of shape \(B, 2\), with at least one row, not list of shape \(1, 2\)"),
+    ([[0.0, 0.0]], 1, "x_t must be an array of float64.*not list"), (Tensor(np.zeros((3, 2))), 1, "not Tensor"),
     (np.zeros((3, 2), np.float32), 1, "not float32"), (np.zeros((3, 2), int), 1, "not int64"),
-    (np.zeros((3, 1)), 1, r"not float64 of shape \(3, 1\)"), (np.zeros(2), 1, r"of shape \(2,\)"),
+    (np.zeros((3, 1)), 1, r"shape \(B, 2\), .*not \(3, 1\)"), (np.zeros(2), 1, r"not \(2,\)"),
     (np.zeros((3, 2)), [1, 2], r"one for all or for each of 3 rows, not of shape \(2,\)"),
     (np.zeros((3, 2)), [1], r"not of shape \(1,\)"), (np.zeros((3, 2)), 21, "from 1 to T = 20")], ids=str)
 def test_what_cannot_be_denoised_is_refused(mixture, x, t, message):
@@ -347,5 +347,5 @@ def test_what_cannot_be_denoised_is_refused(mixture, x, t, message):
 
 
 def test_nothing_to_denoise_is_refused(mixture):
-    with pytest.raises(ValueError, match=r"at least one row, not float64 of shape \(0, 2\)"):
+    with pytest.raises(ValueError, match=r"at least one row, not \(0, 2\)"):
         mixture().denoise(np.zeros((0, 2)), 1)

@@ -132,6 +132,7 @@ def test_a_form_that_is_none_is_refused():
 @pytest.mark.parametrize("means, variances, weights, message", [
     (np.zeros(3), 1, None, r"means must have shape"), (np.full((2, 1), np.nan), 1, None, "means must be finite"),
     (np.zeros((2, 1)), -1, None, "variances must be >= 0"), (np.zeros((2, 1)), np.nan, None, "variances must be >= 0"),
+    (np.zeros((2, 1)), np.inf, None, "variances must be >= 0 and finite"),
     (np.zeros((2, 1)), 1, np.array([1.0, 0.0]), "weights > 0"),
     (np.zeros((2, 2)), np.ones(3), None, r"variances must be numbers that broadcast to \(2, 2\), not array"),
     (np.zeros((2, 2)), "a", None, "variances must be numbers"),

@@ -260,6 +260,7 @@ def test_infinite_data_is_refused_by_a_gaussian_likelihood(rng):
 @pytest.mark.parametrize("options, message", [
     ({"likelihood": "poisson"}, "one of 'bernoulli', 'gaussian'"), ({"kl": "exact"}, "'analytic', 'monte-carlo'"),
     ({"variance": 0}, "variance, unless 'learned', must be a number > 0, not 0"), ({"variance": "fixed"}, "'fixed'"),
+    ({"variance": np.ones(6), "likelihood": "gaussian"}, r"must be a number > 0, not array\(\[1"),
     ({"activation": "relux"}, "must be one of"), ({"kl_warmup": -1}, "kl_warmup must be a number >= 0, not -1"),
     ({"free_bits": np.nan}, "free_bits must be a number >= 0, not nan"),
     ({"latent_dim": 0}, "latent_dim must be a positive integer, not 0"),

@@ -178,7 +178,8 @@ def test_training_makes_reconstructions_more_alike():
     ({"gamma": -1}, "gamma must be a number >= 0, not -1"), ({"noise": np.nan}, "noise must be a number >= 0, not nan"),
     ({"critic": 8}, "critic must be a tuple of widths"), ({"critic": (0,)}, "a width in critic"),
     ({"kl": "analytic"}, "a VAEGAN takes no kl"),
-    ({"likelihood": "gaussian", "variance": "learned"}, "no learned variance: no loss depends on it")])
+    ({"likelihood": "gaussian", "variance": "learned"}, "no learned variance: no loss depends on it"),
+    ({"likelihood": "gaussian", "variance": np.ones(12)}, r"must be a number > 0, not array\(\[1")])
 def test_what_a_vae_gan_cannot_do_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         model_of(**options)

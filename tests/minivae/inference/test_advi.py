@@ -297,3 +297,12 @@ def test_a_start_where_the_density_is_zero_is_refused(kind, bad):
         Space({"x": (3, kind)}).unconstrain({"x": np.full(3, bad)})
     with pytest.raises(ValueError, match="needs a dict of x"):
         Space({"x": (3, kind)}).unconstrain({"y": np.full(3, bad)})
+
+
+def test_draws_are_counted_and_come_from_a_generator(rng):
+    fit = advi(gaussian, 3, rng=rng, family="full-rank", steps=500)
+    for n in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"n must be a positive integer, not {n}"):
+            fit.sample(n, rng)
+    with pytest.raises(ValueError, match="rng must be a numpy.random.Generator, .* not 0"):
+        fit.sample(5, 0)

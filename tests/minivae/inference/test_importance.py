@@ -267,6 +267,8 @@ def test_bad_input_is_refused_in_words(rng, model):
             iw_elbo(model, x, k, rng)
         with pytest.raises(ValueError, match=f"k must be a positive integer, not {k}"):
             snr((1, k), rng)
+    with pytest.raises(ValueError, match="one number of samples or more, and is empty"):
+        snr([], rng)
     for draws in (1, "x"):
         with pytest.raises(ValueError, match=f"draws must be an integer >= 2, not {draws!r}"):
             snr((1,), rng, draws=draws)

@@ -349,8 +349,13 @@ def test_data_and_encoders_that_make_no_score_are_refused(rng, score):
                        ((lambda x: x[1:], data, rng), r"shape \(15, 2\)")]:
         with pytest.raises(ValueError, match=match):
             score(*bad)
-    with pytest.raises(ValueError, match="categorical must name columns of factors, 0 to 1, not "):
-        sap(np.zeros((100, 2)), grid(2, 2, times=25), categorical=[2])
+    for columns in ([2], 0):
+        with pytest.raises(ValueError, match="categorical must name columns of factors, 0 to 1, not "):
+            sap(np.zeros((100, 2)), grid(2, 2, times=25), categorical=columns)
+    for bad, match in [(-np.ones((2, 2)), "importance must be >= 0, and goes down to -1"), (np.ones(2), "shape"),
+                       (np.full((2, 2), np.nan), "finite")]:
+        with pytest.raises(ValueError, match=match):
+            concentration(bad)
     with pytest.raises(ValueError, match="Generator"):
         dci(np.zeros((100, 2)), grid(2, 2, times=25), 0)
 

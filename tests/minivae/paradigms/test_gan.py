@@ -274,6 +274,7 @@ def test_it_keeps_float32_and_its_input_and_draws_the_same_again(rng):
 
 @pytest.mark.parametrize("options, message", [
     ({"data_dim": 0}, "data_dim must be a positive integer"), ({"latent_dim": 0}, "latent_dim must be a positive int"),
+    ({"hidden": 8}, "hidden must be a tuple of widths, .*not 8"), ({"critic": (8, 0)}, "a width in critic must be"),
     ({"noise": -1}, "noise must be a number >= 0, not -1"), ({"penalty": -1}, "penalty must be a number >= 0, not -1"),
     ({"rng": None}, "rng must be a numpy.random.Generator")])
 def test_what_cannot_be_a_gan_is_refused(options, message):
@@ -284,6 +285,7 @@ def test_what_cannot_be_a_gan_is_refused(options, message):
 @pytest.mark.parametrize("x, message", [
     (np.full((2, 2), np.nan, np.float32), "x must be finite"), (np.zeros((2, 3), np.float32), r"shape \(any, 2\)"),
     (np.zeros((0, 2), np.float32), r"shape \(any, 2\)"), (np.zeros((2, 2)), "array of float32, .*not float64"),
+    (Tensor(np.zeros((2, 2)), dtype=np.float32), "array of float32, .*not Tensor"),
     (np.full((2, 2), 1.5, np.float32), r"x must be in \[0, 1\], as pixels are; it goes from 1.5 to 1.5")])
 def test_what_is_no_batch_is_refused(rng, x, message):
     with pytest.raises(ValueError, match=message):

@@ -133,6 +133,8 @@ def test_it_keeps_float32_and_its_input_and_draws_the_same_again(rng):
 @pytest.mark.parametrize("options, message", [
     ({"data_dim": 0}, "data_dim must be a positive integer, not 0"), ({"order": "raster"}, "'natural', 'random'"),
     ({"order": np.array([0, 1, 2, 3, 3])}, r"order must be a permutation of 0..4"),
+    ({"order": None}, r"order must be a permutation of 0..4, not None"),
+    ({"order": [None, 1, 2, 3, 4]}, r"order must be a permutation of 0..4"),
     ({"hidden": (0,)}, "a width in hidden must be"), ({"rng": 0}, "rng must be a numpy.random.Generator"),
     ({"activation": "step"}, "activation must be one of")])
 def test_what_cannot_be_a_made_is_refused(options, message):

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from autograd import grad, gradcheck, ops, optim
+from autograd import Tensor, grad, gradcheck, ops, optim
 from autograd.nn import MLP
 from minivae.data import Batches
 from minivae.data.toys import eight_gaussians
@@ -228,6 +228,8 @@ def test_levels_that_do_not_rise_are_refused(sigma):
     (lambda m: m.loss(np.full((3, 2), np.inf), np.random.default_rng(0)), "x must be finite"),
     (lambda m: m.loss(np.zeros((3, 2), np.float32), np.random.default_rng(0)), "array of float64, .*not float32"),
     (lambda m: m.loss([[0.0, 1.0]], np.random.default_rng(0)), "array of float64, .*not list"),
+    (lambda m: m.loss(Tensor(np.zeros((3, 2))), np.random.default_rng(0)), "array of float64, .*not Tensor"),
+    (lambda m: m.loss(np.zeros((3, 2)), 0), "rng must be a numpy.random.Generator, .* not 0"),
     (lambda m: m.score(np.zeros((3, 2)), 13), "whole numbers from 1 to T = 12"),
     (lambda m: m.sample(0, np.random.default_rng(0)), "n must be a positive integer, not 0"),
     (lambda m: m.sample(2, 0), "rng must be a numpy.random.Generator"),
