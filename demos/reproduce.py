@@ -8,8 +8,7 @@ and a larger fraction where a smaller one ended. arXiv:1509.00519, section 5; wh
 - Adam's epsilon, 1e-4, is for gradients summed over the batch of 20: for our means it is a twentieth of that;
 - weights start as Glorot's, biases at 0, those of the output at the logits of the mean image;
 - the VAE's KL is that of the samples: with k = 1, VAE and IWAE are one model, which is trained once and printed twice.
-Not the code's: shuffled passes, ln s^2 in place of ln s, rates that are not rounded, epsilon beside the corrected root,
-and Adam's start at 0 and betas (0.9, 0.999), as in the text. Active units are counted on the test digits.
+Not the code's: shuffled passes, ln s^2 for ln s, exact rates, Adam's start at 0 and betas (0.9, 0.999), as in the text.
 """
 # %% Setup
 import numpy as np
