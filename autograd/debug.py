@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .tensor import mode
+from .tensor import debug
 
 
 @contextmanager
@@ -15,11 +15,11 @@ def detect_nan():
     Raises FloatingPointError naming the op, the shapes, and the line that called it; for one that a backward pass
     makes, the line of the forward call.
     """
-    before, mode.watch = mode.watch, _watch
+    before, debug.watch = debug.watch, _watch
     try:
         yield
     finally:
-        mode.watch = before
+        debug.watch = before
 
 
 def _watch(array, op, inputs, node):

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from .tensor import NUMPY, Node, Tensor, mode, serial, wrap
+from .tensor import NUMPY, Node, Tensor, debug, mode, serial, wrap
 
 new, ndarray, asarray = object.__new__, np.ndarray, np.asarray                  # looked up in every op
 OPS = {}                                     # name -> primitive
@@ -95,8 +95,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
                     static["needs"] = traced
                 saved = (*saved[:-1], static)
             node = Node(apply, parents, saved, y.shape, dtype)
-        if mode.watch:
-            mode.watch(y, apply, values, node)
+        if debug.watch:
+            debug.watch(y, apply, values, node)
         return wrap(y, node)
 
     if not (joint or twin):
@@ -119,7 +119,7 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
 # each call. Any other arguments than Tensors, arrays of one dtype, floats and keywords go the general way.
 def _unary(apply, forward, keeper):
     def unary(x):
-        if mode.watch or x.__class__ is not Tensor:
+        if debug.watch or x.__class__ is not Tensor:
             return apply(x)
         parent, x = x.node, x.data
         y, t = forward(x), new(Tensor)
@@ -141,7 +141,7 @@ def _unary_with(apply, forward, keeper, defaults, shapes):
     def unary(x, *args, **static):
         if x.__class__ is ndarray and not args:
             return asarray(forward(x, **_checked(unary, defaults, static)))
-        if mode.watch or args or x.__class__ is not Tensor:
+        if debug.watch or args or x.__class__ is not Tensor:
             return apply(x, *args, **static)
         parent, x, static = x.node, x.data, _checked(unary, defaults, static)
         y, t = forward(x, **static), new(Tensor)
@@ -187,7 +187,7 @@ def _binary(apply, forward, keeper):
                 return apply(a, b)
         else:
             return apply(a, b)
-        if mode.watch:
+        if debug.watch:
             return apply(a, b)
         y, t = forward(x, z), new(Tensor)
         if y.__class__ is not ndarray or y.dtype is not dtype:

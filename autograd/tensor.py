@@ -32,15 +32,20 @@ serial = count()
 
 
 class Mode(local):
-    """What ops do besides computing, in each thread by itself: set by no_grad(), grad() and its kin, detect_nan()."""
+    """What ops do besides computing, in each thread by itself. Set by no_grad(), and grad() and its kin."""
 
     def __init__(self):
         self.recording = True
         self.tracing = False                 # a transform is running its function
-        self.watch = None                    # called with (array, op, input arrays, node)
 
 
-mode = Mode()
+class Debug:
+    """What watches all threads, a function of (array, op, input arrays, node) or None. Set by detect_nan()."""
+    __slots__ = ("watch",)
+
+
+mode, debug = Mode(), Debug()
+debug.watch = None
 
 
 class Node:
@@ -203,7 +208,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
     """
     kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
     since = min((node.serial for node in wrt), default=-1)
-    watch, ends, heap, node, following = mode.watch, [], [], root, None
+    watch, ends, heap, node, following = debug.watch, [], [], root, None
     root.g = g
     if root.op is None:
         ends, node = [root], None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autograd import Tensor, detect_nan, fused, grad, nn, ops
-from autograd.tensor import mode
+from autograd.tensor import debug
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
 
@@ -97,13 +97,13 @@ def test_normal_mode_returns_after_an_error_and_after_nesting():
     with detect_nan():
         with detect_nan():
             pass
-        assert mode.watch is not None
+        assert debug.watch is not None
         with pytest.raises(FloatingPointError):
             ops.log(x)
-    assert mode.watch is None
+    assert debug.watch is None
     with pytest.raises(FloatingPointError):
         detect_nan()(lambda: ops.log(x))()
-    assert mode.watch is None
+    assert debug.watch is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert np.isnan(ops.log(x).data)
