@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from autograd import OPS, Tensor, fused, grad, gradcheck, ops
-from autograd.tensor import mode
+from autograd.tensor import debug
 
 from .cases import ANALYTIC, CASES, SMOOTH, directional, well_conditioned
 
@@ -38,7 +38,7 @@ def test_every_op_has_a_gradient_case():
 @every_case
 def test_a_case_runs_the_op_that_it_is_named_after(case, monkeypatch):
     ran = set()
-    monkeypatch.setattr(mode, "watch", lambda array, op, inputs, node: ran.add(op.__name__))
+    monkeypatch.setattr(debug, "watch", lambda array, op, inputs, node: ran.add(op.__name__))
     with np.errstate(divide="ignore"):
         case.f(*case.tensors())
     name = case.name.partition(":")[0]
