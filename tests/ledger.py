@@ -13,8 +13,8 @@ PACKAGES = ("autograd", "minivae")
 KINDS = {"E": "exact", "G": "gradient check", "Q": "quadrature", "S": "standard errors", "O": "optimum"}
 HEADER = """# Equations
 
-Every identity that the code relies on, where it is computed, the test that checks it, and what the last full run
-measured. Written by `pytest --equations`; a test fails when it is stale. In the column *kind*: {kinds}.
+Every identity that the code relies on, post by post, where it is computed, the test that checks it, and what the last
+full run measured. Written by `pytest --equations`; a test fails when it is stale. In the column *kind*: {kinds}.
 """
 
 
@@ -94,20 +94,38 @@ def table(measured) -> list[str]:
     return lines
 
 
+def posts() -> dict[str, str]:
+    """The post of each file, in the README's reading order; before the posts comes the engine, after them the rest."""
+    found, post = {}, "The engine"
+    for line in (ROOT / "README.md").read_text().partition("## Read it")[2].splitlines():
+        if m := re.match(r"\| \*\*(.+?)\*\*", line):
+            post = f"Post {m[1]}"
+        elif line.startswith("And what surrounds them"):
+            post = "What surrounds them"
+        for file in re.findall(r"\]\(([\w/]+\.py)\)", line) if line.startswith("| ") else ():
+            found.setdefault(file, post)
+    return found
+
+
 def rows() -> list[list[str]]:
-    """The columns of EQUATIONS.md that do not depend on a run."""
-    where = tags()
-    return [[mark.id, mark.equation, where.get(mark.id, "?"), test, mark.kind, f"{mark.bound:g}"]
-            for mark, test in sorted(marks())]
+    """The columns of EQUATIONS.md that do not depend on a run, as its files are read."""
+    where, order = tags(), list(posts())
+    found = [[mark.id, mark.equation, where.get(mark.id, "?"), test, mark.kind, f"{mark.bound:g}"]
+             for mark, test in sorted(marks())]
+    return sorted(found, key=lambda row: order.index(_file(row)) if _file(row) in order else len(order))
+
+
+def _file(row):
+    return row[2].partition(":")[0]
 
 
 def write(measured):
     """Write EQUATIONS.md."""
     kinds = ", ".join(f"{k} {v}" for k, v in KINDS.items())
-    lines, group = [HEADER.format(kinds=kinds)], None
+    lines, post, of = [HEADER.format(kinds=kinds)], None, posts()
     for row in rows():
-        if group != (group := row[0].partition(".")[0]):
-            lines += [f"\n## {group}\n", "| id | equation | computed in | test | kind | bound | measured |",
+        if post != (post := of.get(_file(row), post)):
+            lines += [f"\n## {post}\n", "| id | equation | computed in | test | kind | bound | measured |",
                       "| --- | --- | --- | --- | --- | --- | --- |"]
         value = measured.get((row[0], row[3]))
         lines.append(_line([*row, "" if value is None else f"{value:.1e}"]))
