@@ -169,7 +169,7 @@ def _plain(i):
 
 def _array(x):
     """A Tensor or an array as it is, a number or a list of them as an array."""
-    return x if isinstance(x, (Tensor, np.ndarray)) else positive(x)
+    return x if isinstance(x, (Tensor, np.ndarray)) else add(x, 0)
 
 
 def concatenate(xs, axis=0):
@@ -189,7 +189,7 @@ def split(x, sections, axis=0):
     if np.ndim(sections) == 0:
         if sections < 1 or n % sections:
             raise ValueError(f"split: an axis of length {n} does not divide into {sections} equal parts")
-        sections = range(n // sections, n, n // sections)
+        sections = [n // sections * i for i in range(1, sections)]
     cuts, ahead = [0, *sections, n], (slice(None),) * (axis % x.ndim)
     return [x[(*ahead, slice(int(i), int(j)))] for i, j in zip(cuts, cuts[1:])]
 

@@ -192,11 +192,13 @@ def take(args):
 
 
 def _load(args):
-    """The run, unless what is to be written in --out would take the place of one of its files."""
+    """The run, unless what is to be written in --out would take the place of a file that it or another run needs."""
     run = runs.load(args.run)
     for path in *(args.run / name for name in FILES), run.config["settings"]["data"], run.config["settings"]["labels"]:
         if path and args.out.exists() and os.path.exists(path) and args.out.samefile(path):
             raise ValueError(f"{args.out} is a file that {args.run} needs: write to another by --out")
+    if args.out.name in FILES and (args.out.parent / FILES[0]).exists():
+        raise ValueError(f"{args.out} is a file of another run: write to another by --out")
     return run
 
 

@@ -181,6 +181,7 @@ def test_a_list_of_tensors_is_not_taken_for_numbers():
             call()
     assert (ops.exp([0.0, 0.0]) == 1).all() and ((a + [1, 2]).data == [2, 4]).all()
     assert (a @ [[1.0, 2.0], [3.0, 4.0]]).data.tolist() == [7, 10] and ops.stack([a[0], 1.0]).data.tolist() == [1, 1]
+    assert ops.var([True, False]) == 0.25 and [y.shape for y in ops.split(np.zeros((0, 3)), 2)] == [(0, 3)] * 2
     assert ops.var([1, 3]) == 1 and ops.prod([2, 3]) == 6 and ops.split([1, 2], 2)[1] == 2
 
 

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,9 @@ def test_nothing_is_written_over_what_a_run_needs(data, tmp_path, capsys, name):
     assert main([command, str(tmp_path / "run"), "--out", str(tmp_path / name)]) == 1
     assert refused(capsys, "is a file that") and (tmp_path / name).read_bytes() == before
     assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "run" / "vae.npz")]) == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "kept")
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "kept" / "checkpoint.npz")]) == 1
+    assert refused(capsys, "is a file of another run") and main(["evaluate", str(tmp_path / "kept")]) == 0
 
 
 def test_a_reader_who_has_read_enough_is_no_error(data, tmp_path):
