@@ -169,7 +169,7 @@ def _plain(i):
 
 def _array(x):
     """A Tensor or an array as it is, a number or a list of them as an array."""
-    return x if isinstance(x, (Tensor, np.ndarray)) else add(x, 0)
+    return x if isinstance(x, (Tensor, np.ndarray)) else add(x, 0)             # which refuses a list of Tensors
 
 
 def concatenate(xs, axis=0):
