@@ -12,10 +12,11 @@ The initialisations are those of PyTorch's layers, for sizes that their users kn
 """
 import numpy as np
 
-from . import fused, ops
+from . import ops
 from .conv import check_step, conv2d
-from .fused import ACTIVATIONS
+from .linear import ACTIVATIONS, linear
 from .module import Module, Parameter, check_state
+from .norm import group_norm
 
 
 class Linear(Module):
@@ -37,8 +38,8 @@ class Linear(Module):
             raise ValueError(f"Linear({self.w.shape[0]}, {self.w.shape[1]}) was given {np.shape(x)}, "
                              f"a {type(x).__name__}: the last axis must be {self.w.shape[0]}")
         if self.activation in ACTIVATIONS:
-            return fused.linear(x, self.w, self.b, activation=self.activation)             # (1)
-        return getattr(ops, self.activation)(fused.linear(x, self.w, self.b))
+            return linear(x, self.w, self.b, activation=self.activation)             # (1)
+        return getattr(ops, self.activation)(linear(x, self.w, self.b))
 
     def describe(self):
         return f"Linear({self.w.shape[0]} -> {self.w.shape[1]}{', ' + self.activation if self.activation else ''})"
@@ -119,7 +120,7 @@ class GroupNorm(Module):
         self.gain, self.shift = Parameter(np.ones(channels)), Parameter(np.zeros(channels))
 
     def forward(self, x):
-        return fused.group_norm(x, self.gain, self.shift, self.groups, silu=self.silu)
+        return group_norm(x, self.gain, self.shift, self.groups, silu=self.silu)
 
     def describe(self):
         return f"GroupNorm({self.groups} groups of {len(self.gain) // self.groups}{', silu' if self.silu else ''})"

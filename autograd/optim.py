@@ -18,12 +18,9 @@ from typing import Callable, Iterable
 
 import numpy as np
 
-from . import kernels
-from .nn import check_state
+from .floors import faster
+from .module import check_state
 from .tensor import Leaf, Tensor
-from .threads import crew, parts_of
-
-ADAM = 40                                    # a step takes as long as so many multiplications a parameter
 
 
 class Optimizer:
@@ -53,23 +50,16 @@ class Optimizer:
     def step(self):
         self.t += 1
         lr = self.lr(self.t) if callable(self.lr) else self.lr
-        kept, steps, known = [getattr(self, slot) for slot in self.slots], self.steps, {}
         for i, p in enumerate(self.params):
-            g = p.node and p.node.grad
+            g = p.grad
             if g is None:
                 continue
-            arrays = [slot[i] for slot in kept]
-            if arrays and arrays[0].dtype != p.data.dtype:
+            arrays = [getattr(self, slot)[i] for slot in self.slots]
+            if arrays and arrays[0].dtype != p.dtype:
                 raise ValueError(f"a parameter became {p.dtype} after this optimizer was made: make a new one")
-            steps[i] = t = steps[i] + 1
-            if t not in known:                                     # the same for most parameters
-                known[t] = self.numbers(lr, t)
-            self.update(known[t], p.data, g, *arrays)
+            self.steps[i] += 1
+            self.update(lr, self.steps[i], p.data, g, *arrays)
             p.assign()
-
-    def numbers(self, lr, t):
-        """What `update` needs to know of a parameter's step t."""
-        return lr
 
     def state(self) -> dict[str, np.ndarray]:
         arrays = {f"{slot}.{i}": a.copy() for slot in self.slots for i, a in enumerate(getattr(self, slot))}
@@ -94,14 +84,14 @@ class SGD(Optimizer):
             raise ValueError(f"needs 0 <= momentum < 1 and weight_decay >= 0, not {momentum} and {weight_decay}")
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def update(self, lr, p, g, v):
+    def update(self, lr, t, p, g, v):
         v *= self.momentum
         v += g + self.weight_decay * p if self.weight_decay else g
         p -= lr * v                                                                        # (1)
 
 
 class Adam(Optimizer):
-    """Adam, one fused kernel a parameter. 313,600 float32: 0.06 ms, against 0.53 ms for the same in NumPy."""
+    """Adam: a step for each parameter of the size of the gradient's mean over its root mean square."""
     slots = ("m", "v")
     decoupled = False
 
@@ -113,15 +103,21 @@ class Adam(Optimizer):
             raise ValueError(f"eps and weight_decay must be numbers >= 0, not {eps} and {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def numbers(self, lr, t):
-        b1, b2 = self.betas
-        shrink = 1 - lr * self.weight_decay if self.decoupled else 1.0
-        return np.array([lr / (1 - b1 ** t), b1, 1 - b1, b2, 1 - b2, self.eps, shrink, (1 - b2 ** t) ** -0.5])
-
-    def update(self, numbers, p, g, m, v):
+    def update(self, lr, t, p, g, m, v):
         if self.weight_decay and not self.decoupled:
             g = g + self.weight_decay * p
-        kernels.adam(crew(), parts_of(ADAM * p.size), p.ravel(), g.ravel(), m.ravel(), v.ravel(), numbers)  # (2), (3)
+        shrink = 1 - lr * self.weight_decay if self.decoupled else 1.0
+        adam_step(p, g, m, v, t, lr, self.betas, self.eps, shrink)
+
+
+@faster
+def adam_step(p, g, m, v, t, lr, betas, eps, shrink=1.0):
+    """One step of (2), or (3) where shrink = 1 − η λ, on arrays of one shape: p, m and v are changed in place."""
+    b1, b2 = betas
+    m[...] = b1 * m + (1 - b1) * g                                                         # (2)
+    v[...] = b2 * v + (1 - b2) * g * g                                                     # (2)
+    m_hat, v_hat = m / (1 - b1 ** t), v / (1 - b2 ** t)                                    # (2)
+    p[...] = shrink * p - lr * m_hat / (np.sqrt(v_hat) + eps)                              # (2), (3)
 
 
 class AdamW(Adam):

@@ -12,8 +12,8 @@ if the parameters are Tensors; `sample` returns an ndarray. Kingma and Welling, 
 """
 import numpy as np
 
-from autograd import fused, ops
-from autograd.fused import LOG_2PI
+from autograd import losses, ops
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 from autograd.tensor import FLOATS, plain
 
@@ -42,7 +42,7 @@ class Normal:
         return ops.exp(self.logvar)
 
     def log_prob(self, x):
-        return -fused.gaussian_nll(x, self.mu, self.logvar)                                # (1)
+        return -losses.gaussian_nll(x, self.mu, self.logvar)                                # (1)
 
     def entropy(self):
         logvar = ops.broadcast_to(self.logvar, self.shape)
@@ -61,7 +61,7 @@ class Normal:
         mu, logvar = self.mu, self.logvar
         if p is not None:                                          # in the units of p, which then is the standard one
             mu, logvar = (mu - p.mu) * ops.exp(-0.5 * p.logvar), logvar - p.logvar         # (3)
-        return fused.gaussian_kl(mu, logvar)
+        return losses.gaussian_kl(mu, logvar)
 
     def rsample(self, rng: np.random.Generator):
         """A draw by the reparameterisation trick: differentiable in mu and logvar."""
@@ -88,13 +88,13 @@ class Bernoulli:
         return self.mean * (1 - self.mean)
 
     def log_prob(self, x):
-        return -fused.bernoulli_nll(self.logits, x)
+        return -losses.bernoulli_nll(self.logits, x)
 
     def entropy(self):
-        return fused.bernoulli_nll(self.logits, self.mean)
+        return losses.bernoulli_nll(self.logits, self.mean)
 
     def kl(self, p: "Bernoulli"):
-        return fused.bernoulli_nll(p.logits, self.mean) - self.entropy()                   # (5)
+        return losses.bernoulli_nll(p.logits, self.mean) - self.entropy()                   # (5)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         check_rng(rng)
@@ -114,7 +114,7 @@ class Categorical:
         return ops.softmax(self.logits)
 
     def log_prob(self, labels):
-        return -fused.softmax_cross_entropy(self.logits, labels)
+        return -losses.softmax_cross_entropy(self.logits, labels)
 
     def entropy(self):
         return self._cross_entropy(self)

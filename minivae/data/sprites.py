@@ -20,7 +20,7 @@ from typing import Sequence
 
 import numpy as np
 
-from autograd.kernels import kernel
+from autograd.floors import compiled
 from autograd.nn import check_rng
 
 from ..checks import check_count
@@ -122,7 +122,7 @@ def _integers(values, one):
     return np.rint(values * one).astype(np.int64)
 
 
-@kernel
+@compiled
 def _draw(outlines, shape, radius, cos, sin, x, y, images):
     """Fill images (n, size, size) with (1), the other arguments being (n,). An image of 64 x 64 takes 6 µs."""
     size = images.shape[1]
@@ -142,14 +142,14 @@ def _draw(outlines, shape, radius, cos, sin, x, y, images):
                 images[i, row, column] = (255 * area + ONE * ONE) >> (2 * BITS + 1)        # (1)
 
 
-@kernel
+@compiled
 def _corner(u, radius, cos, sin, x, y):
     """Where a corner is, from the left and from the top."""
     return (x + radius * (cos * u[0] - sin * u[1]) // (UNIT * UNIT),                       # (2)
             y - radius * (sin * u[0] + cos * u[1]) // (UNIT * UNIT))
 
 
-@kernel
+@compiled
 def _edge(x0, y0, x1, y1, steps):
     """Add twice the area to the right of an edge, negative if it goes up, to the differences along each row of pixels.
 

@@ -13,7 +13,8 @@ arXiv:1606.04934, sections 3 and 4, for (2); Papamakarios et al., arXiv:1705.070
 """
 import numpy as np
 
-from autograd import fused, ops
+from autograd import ops
+from autograd.linear import linear
 from autograd.nn import ACTIVATIONS, Linear, Sequential
 
 from ..checks import check_count, check_widths
@@ -30,7 +31,7 @@ class MaskedLinear(Linear):
 
     def forward(self, x):
         fits = self.activation in ACTIVATIONS
-        y = fused.linear(x, self.w * self.mask, self.b, activation=self.activation if fits else None)
+        y = linear(x, self.w * self.mask, self.b, activation=self.activation if fits else None)
         return y if fits else getattr(ops, self.activation)(y)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from autograd import no_grad, ops, optim
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 
 from ..vae.gaps import grid
 from .flow import Flow

@@ -18,7 +18,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from autograd import no_grad, ops, value_and_grad
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 from autograd.tensor import plain
 

@@ -27,7 +27,7 @@ import scipy
 from scipy.special import gammaln, logsumexp, multigammaln, psi, softmax, xlogy
 
 from autograd import ops
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 
 from ..checks import check_count, finite, positive

@@ -21,7 +21,7 @@ import scipy                                 # whose linalg and optimize load wh
 from scipy.special import logsumexp
 
 from autograd import grad, hvp, ops, value_and_grad
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 
 from ..checks import finite, positive
 

@@ -20,7 +20,7 @@ import math
 import numpy as np
 from scipy.linalg import cholesky, eigh, inv, solve_triangular
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 
 from ..checks import check_count, check_number

@@ -18,7 +18,7 @@ from scipy.linalg import LinAlgError, cholesky, eigh, solve_triangular
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 
 from ..checks import check_choice, check_count, check_number, positive

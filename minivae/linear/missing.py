@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 
 from .pca import deviations, rounding
 

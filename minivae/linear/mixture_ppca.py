@@ -17,7 +17,7 @@ import math
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 
 from ..checks import check_count
 from .gaussian_mixture import Mixture

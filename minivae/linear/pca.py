@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 
 from ..checks import check_choice, check_count

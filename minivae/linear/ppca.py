@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from autograd.fused import LOG_2PI
+from autograd.losses import LOG_2PI
 from autograd.nn import check_rng
 
 from . import missing

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import entr, xlogy
 
-from autograd import fused, no_grad, ops, value_and_grad
-from autograd.kernels import kernel
+from autograd import losses, no_grad, ops, value_and_grad
+from autograd.floors import compiled
 from autograd.nn import check_rng
 from autograd.tensor import plain
 
@@ -125,7 +125,7 @@ def beta_vae_score(encode: Callable, data, rng: np.random.Generator, points: int
     x = _standardise(np.abs(z[:, 0] - z[:, 1]).mean(axis=1))
     x = np.concatenate([x, np.ones((points, 1))], axis=1)
     half, shape = points // 2, (x.shape[1], len(data.factor_sizes))
-    loss = value_and_grad(lambda w: ops.mean(fused.softmax_cross_entropy(x[:half] @ w, fixed[:half]))
+    loss = value_and_grad(lambda w: ops.mean(losses.softmax_cross_entropy(x[:half] @ w, fixed[:half]))
                           + 1e-4 * ops.sum(ops.square(w)))         # separable points have their optimum at infinity
 
     def objective(w):
@@ -241,7 +241,7 @@ def _tree(codes, labels, order, held):
     return brought / total, right, guessed
 
 
-@kernel
+@compiled
 def _best_cuts(codes, labels, order, counts, xlogx):
     """For each code, the nats that its best cut of the examples `order` (d, n) brings, and where that cut is."""
     d, n = order.shape

@@ -9,8 +9,9 @@ batch, which is noise in training; `eval()` ends that. Ioffe and Szegedy, arXiv:
 """
 import numpy as np
 
-from autograd import fused, ops
+from autograd import ops
 from autograd.nn import Linear, Module, Parameter, Sequential, check_activation
+from autograd.norm import group_norm
 from autograd.tensor import mode, plain
 
 from ..checks import check_count
@@ -48,7 +49,7 @@ class BatchNorm(Module):
             for running, batch in (self.mean, plain(x).mean(axis=0)), (self.variance, plain(x).var(axis=0, ddof=1)):
                 running += x.dtype.type(self.rate) * (batch - running)                     # (2)
         one = x.reshape(1, *x.shape)                               # each feature a group, the batch its positions
-        return fused.group_norm(one, self.gain, self.shift, len(self.gain), self.eps).reshape(x.shape)     # (1)
+        return group_norm(one, self.gain, self.shift, len(self.gain), self.eps).reshape(x.shape)     # (1)
 
     def describe(self):
         return f"BatchNorm({len(self.gain)})"

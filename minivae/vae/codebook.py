@@ -16,10 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import entr
 
-from autograd.jit import kernel
 from autograd.nn import Module, Parameter
-from autograd.threads import crew, parts_of, share, shared, span
-from autograd.vectors import contract, least, whole_vectors
 
 from ..checks import check_choice, check_count, check_weight
 
@@ -68,33 +65,14 @@ class Codebook(Module):
 def nearest(z: np.ndarray, e: np.ndarray) -> np.ndarray:
     """(1) for z (N, d) and e (K, d), of one dtype: (N,) integers.
 
-    |z − e|² = |z|² + 2 (|e|²/2 − z·e): what is in brackets decides. It is made for some rows at a time, searched while
-    in the cache, and overwritten. N = 6272, K = 512, d = 64, float32: 1.7 ms, against 8.6 by way of an array (N, K).
+    |z − e|² = |z|² + 2 (|e|²/2 − z·e), and |z|² is the same for all codes: what is in brackets decides. Distances are
+    computed for some rows at a time, so that they are searched while they are in the cache.
     """
     middle = e.mean(axis=0)                                        # as the origin, where fewest digits cancel
     z, e = z - middle, e - middle
-    columns = whole_vectors(np.ascontiguousarray(-e.T)[None])      # what fills up the last vector is infinitely far
-    halves = np.pad(0.5 * np.sum(e * e, axis=1), (0, columns.shape[2] - len(e)), constant_values=np.inf)
-    k = np.empty(len(z), int)
-    _search(crew(), parts_of(z.size * len(e), 4), z, columns, halves, k)                   # (1)
-    return k
-
-
-@kernel(nogil=True)
-def _search(crew, parts, *arguments):
-    share(crew, parts, _search_part, arguments)
-
-
-@shared
-def _search_part(part, parts, z, columns, halves, k):
-    """k ← the column of the least score in each row, ROWS rows at a time."""
-    (begin, end), d = span(part, parts, len(z)), z.shape[1]
-    scores, row = np.empty((ROWS, halves.size), z.dtype), np.arange(ROWS)
-    for i in range(begin, end, ROWS):
-        n = min(ROWS, end - i)
-        contract(z[i:i + n].reshape(-1), row[:n] * d, 0, 1, columns, scores.reshape(-1), row[:n] * halves.size, halves)
-        for r in range(n):
-            k[i + r] = least(scores.reshape(-1), r * halves.size, halves.size)
+    halves = 0.5 * np.sum(e * e, axis=1)
+    blocks = [np.argmin(halves - z[i:i + ROWS] @ e.T, axis=1) for i in range(0, len(z), ROWS)]             # (1)
+    return np.concatenate(blocks) if blocks else np.zeros(0, int)
 
 
 def perplexity(k: np.ndarray, K: int) -> float:

@@ -8,7 +8,9 @@ from zlib import crc32
 
 import numpy as np
 
-from autograd import OPS, Tensor, fused, ops, pooling
+from autograd import OPS, Tensor, losses, ops, pooling
+from autograd.linear import ACTIVATIONS, linear
+from autograd.norm import group_norm as our_group_norm
 from autograd.conv import conv2d
 from minivae.diffusion.vlb import erfcx, log_ndtr
 from minivae.flows.planar import planar
@@ -265,21 +267,21 @@ for subscripts, a, b in (("ij,jk->ik", M, (4, 2)), ("bij,bjk->bik", (2, 3, 4), (
     case(f"einsum: {subscripts}", lambda a, b, s=subscripts: ops.einsum(s, a, b),
          lambda torch, a, b, s=subscripts: torch.einsum(s, a, b), a, b)
 
-# Fused
-for activation in fused.ACTIVATIONS:
+# Layers and losses
+for activation in ACTIVATIONS:
     def peer(torch, x, w, b, phi=activation):
         return (getattr(torch, phi) if phi else torch.clone)(x @ w + b)
-    case(f"linear: {activation}", lambda x, w, b, phi=activation: fused.linear(x, w, b, activation=phi), peer,
+    case(f"linear: {activation}", lambda x, w, b, phi=activation: linear(x, w, b, activation=phi), peer,
          (5, 3), (3, 4), V, analytic=False)
     case(f"linear: {activation}, transposed batches",
-         lambda x, w, b, phi=activation: fused.linear(ops.transpose(x, (1, 0, 2, 3)), w, b, activation=phi),
+         lambda x, w, b, phi=activation: linear(ops.transpose(x, (1, 0, 2, 3)), w, b, activation=phi),
          lambda torch, x, w, b, peer=peer: peer(torch, x.transpose(0, 1), w, b),
          (2, 3, 2, 3), (3, 4), V, analytic=False)
-case("linear: no bias", lambda x, w: fused.linear(x, w, None, activation="tanh"),
+case("linear: no bias", lambda x, w: linear(x, w, None, activation="tanh"),
      lambda torch, x, w: torch.tanh(x @ w), (5, 3), (3, 4))
-case("linear: batch of batches", lambda x, w, b: fused.linear(x, w, b), lambda torch, x, w, b: x @ w + b,
+case("linear: batch of batches", lambda x, w, b: linear(x, w, b), lambda torch, x, w, b: x @ w + b,
      (2, 5, 3), (3, 4), V, analytic=False)
-case("linear: one example", lambda x, w, b: fused.linear(x, w, b), lambda torch, x, w, b: x @ w + b,
+case("linear: one example", lambda x, w, b: linear(x, w, b), lambda torch, x, w, b: x @ w + b,
      (3,), (3, 4), V, analytic=False)
 
 
@@ -300,23 +302,23 @@ def kl(torch, mu, logvar):
 LABELS = A([0, 2, 1, 2, 0])
 for name, peer, count in (("bernoulli_nll", bce, 2), ("gaussian_kl", kl, 2), ("gaussian_nll", gaussian, 3)):
     def f(*xs, name=name):
-        return getattr(fused, name)(*xs)
+        return getattr(losses, name)(*xs)
     case(name, f, peer, *[(5, 3)] * count, analytic=name != "bernoulli_nll")
     case(f"{name}: batches", f, peer, *[(2, 3, 4)] * count, analytic=name != "bernoulli_nll")
     for wide in range(count):
         for narrow in ((3,), (5, 1), (1,), ()):
             case(f"{name}: {narrow} but for argument {wide}", f, peer,
                  *[(5, 3) if i == wide else narrow for i in range(count)], analytic=name != "bernoulli_nll")
-case("bernoulli_nll: large", lambda l, x: fused.bernoulli_nll(l, x), bce,
+case("bernoulli_nll: large", lambda l, x: losses.bernoulli_nll(l, x), bce,
      A([[1000.0, -1000.0, 40.0, -40.0]]), A([[0.0, 1.0, 1.0, 0.25]]), smooth=False)
-case("bernoulli_nll: logit 0", lambda l, x: fused.bernoulli_nll(l, x), bce, np.zeros((1, 2)), A([[0.0, 0.3]]),
+case("bernoulli_nll: logit 0", lambda l, x: losses.bernoulli_nll(l, x), bce, np.zeros((1, 2)), A([[0.0, 0.3]]),
      analytic=False)
-case("softmax_cross_entropy", lambda x: fused.softmax_cross_entropy(x, LABELS),
+case("softmax_cross_entropy", lambda x: losses.softmax_cross_entropy(x, LABELS),
      lambda torch, x: torch.nn.functional.cross_entropy(x, torch.tensor(LABELS), reduction="none"), (5, 3))
-case("softmax_cross_entropy: batches", lambda x: fused.softmax_cross_entropy(x, A([[0, 1], [2, 3], [4, 0]])),
+case("softmax_cross_entropy: batches", lambda x: losses.softmax_cross_entropy(x, A([[0, 1], [2, 3], [4, 0]])),
      lambda torch, x: -torch.log_softmax(x, -1).gather(-1, torch.tensor([[0, 1], [2, 3], [4, 0]])[..., None])[..., 0],
      (3, 2, 5))
-case("softmax_cross_entropy: one example", lambda x: fused.softmax_cross_entropy(x, np.int64(1)),
+case("softmax_cross_entropy: one example", lambda x: losses.softmax_cross_entropy(x, np.int64(1)),
      lambda torch, x: torch.nn.functional.cross_entropy(x, torch.tensor(1)), (3,))
 
 
@@ -328,7 +330,7 @@ def group_norm(torch, x, gain, shift, groups, silu):
 # x is not drawn by the case, or it would equal the cotangent, whose gradient is 0 where a group is one channel.
 for shape, groups in (((3, 2, 3, 4), 2), ((2, 5, 3), 1), ((2, 4, 3), 3), ((3, 6), 2)):
     for options in (dict(groups=groups, silu=False), dict(groups=groups, silu=True)):
-        case(f"group_norm: {shape}, {options}", lambda *xs, options=options: fused.group_norm(*xs, **options),
+        case(f"group_norm: {shape}, {options}", lambda *xs, options=options: our_group_norm(*xs, **options),
              lambda torch, *xs, options=options: group_norm(torch, *xs, **options),
              np.random.default_rng(1).standard_normal(shape), shape[-1:], shape[-1:], analytic=False)
 

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from autograd import OPS, Tensor, conv, grad, ops, threads, vectors, winograd
+from autograd import OPS, Tensor, conv, grad, ops
 from autograd.conv import conv2d, conv_input_gradient, conv_kernel_gradient
-from autograd.kernels import kernel
 
 # (kh, kw), C_in, C_out, stride, padding, (H, W)
 GEOMETRIES = [((3, 3), 2, 3, 1, 1, (5, 6)), ((1, 1), 3, 2, 1, 0, (4, 4)), ((3, 3), 2, 3, 2, 1, (6, 7)),
@@ -60,134 +59,6 @@ def test_both_gradients_are_adjoints_of_the_convolution(geometry, measure, rng):
     measure((np.vdot(gw, w) - np.vdot(g, y)) / np.linalg.norm(g) / np.linalg.norm(y))
 
 
-@pytest.mark.equation("conv.phases", "dL/dx[s h + r - p] = sum_k g[h - k] w[r + s k]'", bound=1e-10)
-@pytest.mark.parametrize("stride", [1, 2, 3, 4])
-@pytest.mark.parametrize("padding", [0, 1, 3])
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_the_input_gradient_is_the_sum_over_the_phases(size, padding, stride, measure, rng):
-    x, w, _, g = example(((size, 1), 2, 3, stride, padding, (7, 1)), rng)
-    want = np.zeros_like(x)
-    for u in range(7):
-        r, h = (u + padding) % stride, (u + padding) // stride
-        for k in range(size):
-            if r + stride * k < size and 0 <= h - k < g.shape[1]:
-                want[:, u, 0] += g[:, h - k, padding // stride] @ w[r + stride * k, 0].T * (padding % stride == 0)
-    measure((conv_input_gradient(g, w, (7, 1), stride, padding) - want) / np.max(np.abs(g)))
-
-
-@pytest.mark.equation("winograd.forward", "y = A' [(G w G') * (B' d B)] A", bound=1e-10)
-@every_wide
-def test_minimal_filtering_is_the_convolution(geometry, measure, rng):
-    x, w, b, _ = example(geometry, rng, images=3)
-    measure(error(winograd.forward(x, w, b, geometry[4]), plain(x, w, b, padding=geometry[4])))
-
-
-@pytest.mark.equation("winograd.input-gradient", "dL/dx = conv(g, w turned by 180 degrees and transposed)", bound=1e-10)
-@every_wide
-def test_the_input_gradient_is_a_convolution_with_the_turned_kernel(geometry, measure, rng):
-    x, w, _, g = example(geometry, rng)
-    want = plain(g, w[::-1, ::-1].swapaxes(2, 3), padding=2 - geometry[4])
-    measure(error(conv_input_gradient(g, w, x.shape[1:3], 1, geometry[4]), want))
-
-
-@pytest.mark.equation("winograd.kernel-gradient", "dL/dw = G' [sum (B' d B) * (A g A')] G", bound=1e-10)
-@every_wide
-def test_the_kernel_gradient_by_minimal_filtering_is_the_sum_over_pixels(geometry, measure, rng):
-    x, _, _, g = example(geometry, rng, images=3)
-    measure(error(winograd.kernel_gradient(x, g, geometry[4]), plain(
-        x.swapaxes(0, 3), g.transpose(1, 2, 0, 3), padding=geometry[4]).transpose(1, 2, 0, 3)))
-
-
-def test_the_matrices_are_those_of_lavin_and_gray():
-    np.testing.assert_array_equal(winograd.B.T, [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-                                                 [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]])
-    np.testing.assert_array_equal(winograd.A.T, [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0],
-                                                 [0, 1, -1, 8, -8, 1]])
-    np.testing.assert_allclose(24 * winograd.G, [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4],
-                                                 [0, 0, 24]])
-
-
-@kernel
-def _contract(*args):
-    vectors.contract(*args)
-
-
-@pytest.mark.equation("vectors.contract", "c[m, n] = sum_{p, q} a[m, p, q] b[p, q, n]", bound=1e-12)
-@pytest.mark.parametrize("rows", [1, 4, 5, 8, 11, 21])
-@pytest.mark.parametrize("width", [1, 2, 3])
-def test_contract_is_the_product_of_matrices(rows, width, measure, rng):
-    a, b = rng.standard_normal((rows, 2, 3)), vectors.whole_vectors(rng.standard_normal((2, 3, 8 * width - 1)))
-    starts, ends = np.arange(rows) * 6, rng.permutation(rows) * b.shape[2]
-    c, bias = np.zeros(rows * b.shape[2]), rng.standard_normal(b.shape[2])
-    want = np.einsum("mpq,pqn->mn", a, b)
-    _contract(a.reshape(-1), starts, 3, 1, b, c, ends, bias)
-    measure(c.reshape(rows, -1)[ends // b.shape[2]] - want - bias)
-    _contract(a.reshape(-1), starts, 3, 1, b, c, ends, None)
-    measure(c.reshape(rows, -1)[ends // b.shape[2]] - 2 * want - bias)
-    _contract(a.reshape(-1), starts, 3, 1, b, c, ends, bias, 0.5)
-    measure(c.reshape(rows, -1)[ends // b.shape[2]] - np.maximum(want + bias, 0.5))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("least", [0, -np.inf])
-def test_contract_clamps_in_the_dtype_of_its_arrays_and_lets_nan_through(least, dtype):
-    b = vectors.whole_vectors(np.ones((1, 1, 3), dtype))
-    a, N = np.array([-1, 0, 2, np.nan, np.inf, -np.inf], dtype), b.shape[2]
-    c = np.empty(6 * N, dtype)
-    _contract(a, np.arange(6), 0, 1, b, c, np.arange(6) * N, np.zeros(N, dtype), dtype(least))
-    np.testing.assert_array_equal(c.reshape(6, N)[:, 0], np.maximum(a, least))
-
-
-@kernel
-def _turn(*args):
-    vectors.turn(*args)
-
-
-@pytest.mark.equation("vectors.turn", "y[k, l] = x[l, k]", bound=0)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_turn_transposes_a_square(dtype, measure, rng):
-    n = vectors.BYTES // np.dtype(dtype).itemsize
-    x, y = rng.standard_normal((n + 1, 2 * n)).astype(dtype), np.zeros((2 * n, n + 3), dtype)
-    _turn(x.reshape(-1), 2 * n + 5, 2 * n, y.reshape(-1), n + 3, n + 3)
-    measure(y[1:n + 1, :n] - x[1:, 5:n + 5].T)
-    assert not y[0].any() and not y[n + 1:].any() and not y[:, n:].any()
-
-
-@kernel
-def _least(x, i, n):
-    return vectors.least(x, i, n)
-
-
-@pytest.mark.equation("vectors.least", "argmin_j x[j], the first of equals", bound=0)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_least_finds_the_first_of_the_least(dtype, count, measure, rng):
-    n = count * vectors.BYTES // np.dtype(dtype).itemsize
-    for values in (1e9, 3, 1):                                     # without ties, with many, and all alike
-        for _ in range(50):
-            x = rng.integers(0, values, n + 5).astype(dtype)
-            x[:3] = x[n + 3:] = -1                                 # around what is searched
-            measure(_least(x, 3, n) - np.argmin(x[3:n + 3]))
-    assert _least(np.full(n, np.inf, dtype), 0, n) == 0
-
-
-MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, -1.0, 0.5]])
-_multiply = vectors.along(MATRIX)
-
-
-@kernel
-def _along(*args):
-    _multiply(*args)
-
-
-@pytest.mark.equation("vectors.along", "y[k, e] = sum_l M[k, l] x[l, e]", bound=1e-12)
-def test_along_multiplies_by_its_matrix(measure, rng):
-    x, y = rng.standard_normal((5, 16)), np.zeros((3, 32))
-    _along(x.reshape(-1), 16, 16, y.reshape(-1), 32, 32, 16)
-    measure(y[1:, :16] - MATRIX @ x[1:4])
-    assert not y[0].any() and not y[:, 16:].any()
-
-
 @every_geometry
 def test_float32_is_right_to_its_digits(geometry, rng):
     (x, w, b, g), (stride, padding) = example(geometry, rng), geometry[3:5]
@@ -208,21 +79,6 @@ def test_arguments_are_neither_changed_nor_needed_contiguous(geometry, rng):
     got = [conv2d(x, w, b, stride=stride, padding=padding), *both_gradients(x, w, g, stride, padding)]
     for a, b in zip(got, want):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("geometry", [GEOMETRIES[0], GEOMETRIES[2], WIDE[1]], ids=str)
-@pytest.mark.parametrize("images", [0, 1, 5, 7])
-def test_threads_change_no_bit(geometry, images, rng, monkeypatch):
-    def results():
-        return [conv2d(x, w, b, stride=stride, padding=padding), *both_gradients(x, w, g, stride, padding)]
-    (x, w, b, g), (stride, padding) = example(geometry, rng, images), geometry[3:5]
-    want = results()
-    monkeypatch.setattr(threads, "WORTH", 1)
-    monkeypatch.setattr(threads, "CREW", 3)
-    first, second = results(), results()
-    for a, b, c in zip(want, first, second):
-        np.testing.assert_array_equal(b, c)
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_third_derivatives_go_round_the_triple(rng):

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from autograd import Tensor, detect_nan, fused, grad, nn, ops
+from autograd import Tensor, detect_nan, floors, grad, losses, nn, ops
 from autograd.tensor import debug
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
@@ -58,12 +58,13 @@ def test_the_line_named_is_the_users_not_the_packages():
     with detect_nan(), pytest.raises(FloatingPointError) as error:
         layer(np.ones((3, 2), np.float32))
     assert f"called at {here(1)}" in str(error.value)
-    assert "linear of shapes (3, 2), (2, 2), (2,)" in str(error.value)
+    name = "linear of shapes (3, 2), (2, 2), (2,)" if floors.FAST else "matmul of shapes (3, 2), (2, 2)"
+    assert name in str(error.value)
 
 
 def test_numpy_calls_and_operators_are_located_too():
     x = Tensor(np.zeros((2, 2)), requires_grad=True)
-    for call in (lambda: np.log(x), lambda: 1 / x, lambda: np.divide(x, x), lambda: fused.gaussian_kl(x, x + 1e4)):
+    for call in (lambda: np.log(x), lambda: 1 / x, lambda: np.divide(x, x), lambda: losses.gaussian_kl(x, x + 1e4)):
         with detect_nan(), pytest.raises(FloatingPointError) as error:
             call()
         assert f"called at {__file__}:" in str(error.value)
@@ -88,7 +89,7 @@ def test_a_derivative_of_a_derivative_is_located_at_the_users_line(f):
 def test_nothing_is_said_of_finite_numbers():
     x = Tensor(np.ones(3), requires_grad=True)
     with detect_nan():
-        ops.sum(fused.gaussian_nll(x, x * 2, x) + ops.exp(x)).backward()
+        ops.sum(losses.gaussian_nll(x, x * 2, x) + ops.exp(x)).backward()
     assert np.isfinite(x.grad).all()
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from autograd import Tensor, fused, grad, hessian, hvp, jacobian, nn, no_grad, ops, value_and_grad
+from autograd import Tensor, grad, hessian, hvp, jacobian, losses, nn, no_grad, ops, value_and_grad
 from autograd.nn import Parameter
 
 X = np.array([0.3, -0.7, 1.1])
@@ -207,6 +207,6 @@ def test_grad_copies_nothing_to_the_caller_that_f_may_change():
 
 def test_a_fused_loss_has_a_third_derivative(rng):
     logits, x = rng.standard_normal(3), rng.random(3)
-    third = jacobian(hessian(lambda l: fused.bernoulli_nll(l, x)))(logits)
+    third = jacobian(hessian(lambda l: losses.bernoulli_nll(l, x)))(logits)
     s = 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(third[range(3), range(3), range(3)], s * (1 - s) * (1 - 2 * s), rtol=1e-12)

@@ -44,7 +44,7 @@ def test_normal_kl_is_its_integral(measure, rng):
         measure(q.kl(p)[0] - np.sum(np.exp(log_q) * (log_q - log_p)) * weight)
 
 
-@pytest.mark.equation("fused.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum(mu^2 + s^2 - 1 - ln s^2)", bound=5,
+@pytest.mark.equation("losses.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum(mu^2 + s^2 - 1 - ln s^2)", bound=5,
                       kind="S")
 def test_normal_kl_is_the_mean_log_ratio_of_samples(measure, rng):
     q = Normal(np.array([0.5, -1.0]), np.array([-0.7, 0.4]))
@@ -110,7 +110,7 @@ def test_discrete_kl_and_entropy_are_their_sums(measure, rng):
     measure(Bernoulli(l).kl(Bernoulli(m)) - sum(a * np.log(a / b) for a, b in bits).sum(-1))
 
 
-@pytest.mark.equation("fused.bernoulli-nll", "-ln prod s(l)^x (1-s(l))^(1-x) = sum(softplus(l) - x l)", bound=1e-10)
+@pytest.mark.equation("losses.bernoulli-nll", "-ln prod s(l)^x (1-s(l))^(1-x) = sum(softplus(l) - x l)", bound=1e-10)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_binary_cross_entropy_is_finite_and_right_at_the_ends(measure, dtype):
     logits, x = np.array([[1000], [1000], [-1000], [-1000], [0]], dtype), np.array([[1], [0], [1], [0], [1]], dtype)

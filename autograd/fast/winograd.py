@@ -16,7 +16,7 @@ and Gray, arXiv:1509.09308, §4. Polynomials interpolate badly, so in float32 1e
 import numpy as np
 
 from .jit import kernel
-from .threads import crew, parts_of, share, shared, span
+from .threads import SUMS, parts_of, run, span
 from .vectors import BYTES, along, contract
 
 POINTS = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
@@ -103,13 +103,8 @@ def _outputs(products, t, strip, edge, y):
             t += 1
 
 
-@kernel(nogil=True)
-def _forward(crew, parts, *arguments):
-    share(crew, parts, _forward_part, arguments)
-
-
-@shared
-def _forward_part(part, parts, x, u, b, y, padding):
+@kernel
+def _forward_part(part, parts, padding, x, u, b, y):
     """y ← b + (1): x (B, H, W, C), u = G w Gᵀ (36, C, N), y (B, H', W', N)."""
     (_, H, W, N), C, dtype = y.shape, x.shape[3], x.dtype
     h, v = (H + 3) // 4, (W + 3) // 4
@@ -131,13 +126,8 @@ def _forward_part(part, parts, x, u, b, y, padding):
             _outputs(products, i * h * v, half, edge, y[first + i])
 
 
-@kernel(nogil=True)
-def _kernel_gradient(crew, parts, *arguments):
-    share(crew, parts, _kernel_gradient_part, arguments)
-
-
-@shared
-def _kernel_gradient_part(part, parts, x, g, u, padding):
+@kernel
+def _kernel_gradient_part(part, parts, padding, x, g, u):
     """u[part] (36, C, N) ← u[part] + the sum in (3): x (B, H, W, C), g (B, H', W', N)."""
     (_, H, W, N), C, dtype = g.shape, x.shape[3], x.dtype
     h, v = (H + 3) // 4, (W + 3) // 4
@@ -163,15 +153,15 @@ def forward(x, w, b, padding):
     u = np.empty((36, *w.shape[2:]), x.dtype)
     _transform_kernel(w, np.empty(u.size // 2, x.dtype), u)
     y = np.empty((B, H + 2 * padding - 2, W + 2 * padding - 2, w.shape[3]), x.dtype)
-    _forward(crew(), parts_of(2.25 * y.size * C, 4), x, u, b, y, padding)                  # (1)
+    run(_forward_part, parts_of(2.25 * y.size * C), padding, x, u, b, y)                  # (1)
     return y
 
 
 def kernel_gradient(x, g, padding):
     """The gradient in w (3, 3, C_in, C_out) of ⟨g, conv2d(x, w, padding=padding)⟩."""
     C, N = x.shape[3], g.shape[3]
-    u = np.zeros((parts_of(2.25 * g.size * C), 36, C, N), x.dtype)
-    _kernel_gradient(crew(), len(u), x, g, u, padding)
+    u = np.zeros((parts_of(2.25 * g.size * C, SUMS), 36, C, N), x.dtype)
+    run(_kernel_gradient_part, len(u), padding, x, g, u)
     w = np.empty((3, 3, C, N), x.dtype)
     _kernel_of(u.sum(axis=0), np.empty(18 * C * N, x.dtype), w)                            # (3)
     return w

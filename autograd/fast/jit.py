@@ -18,12 +18,10 @@ ENGINE = tuple((f.name, os.stat(f).st_mtime, os.stat(f).st_size) for f in sorted
 _ours = set()
 
 
-def kernel(function=None, **options):
+def kernel(function, **options):
     """Compile at the first call, cache on disk."""
-    if function is None:
-        return lambda function: kernel(function, **options)
     _ours.add(function)
-    compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
+    compiled = numba.njit(cache=True, error_model="numpy", nogil=True, **options)(function)
     file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):                             # or it would notice a change of its own file only
         file._source_stamp = file._source_stamp, ENGINE

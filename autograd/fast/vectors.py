@@ -2,16 +2,12 @@
 
     contract:   c[m, n] = Σ_{p, q} a[m, p, q] b[p, q, n]                                     [vectors.contract]
     along:      y[k, e] = Σ_l M[k, l] x[l, e], a constant M                                  [vectors.along]
-    turn:       y[k, l] = x[l, k]                                                            [vectors.turn]
-    least:      argmin_j x[j]                                                                [vectors.least]
 
 `contract` is the product of matrices, but for its rows of `a`, which may lie anywhere, and overlap: so a convolution
 needs no copies of its windows. It computes tiles of ROWS x 2 vectors, whose sums stay in registers while p and q run;
 each number of `a` is multiplied by two vectors of `b`; at the edges tiles are half as high, half as wide, or both.
-`along` is for M so small that its zeros are worth leaving out. `turn` transposes a square of vectors within registers,
-interleaving rows r and r + n/2 as often as n can be halved. `least` looks for the least number in each place of the
-vectors by itself. Without the compiler all are NumPy. Goto and van de Geijn, Anatomy of high-performance matrix
-multiplication, 2008.
+`along` is for M so small that its zeros are worth leaving out. Without the compiler both are NumPy. Goto and van de
+Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
 from llvmlite import binding, ir
@@ -63,26 +59,24 @@ class _Builder:
         return self.builder.fadd(product, total, flags=["contract"])
 
 
-def contract(a, starts, sp, sq, b, c, ends, bias, least=None):
+def contract(a, starts, sp, sq, b, c, ends, bias):
     """c[ends[m] + n] ← Σ_{p, q} a[starts[m] + p sp + q sq] b[p, q, n], plus bias[n], or c's own value if bias is None.
 
-    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,). What is below `least`, a number of a's
-    dtype, becomes it.
+    a and c are flat, b (P, Q, N) with N whole vectors, bias (N,).
     """
     P, Q, N = b.shape
     windows = a[starts[:, None, None] + sp * np.arange(P)[:, None] + sq * np.arange(Q)]
     at = ends[:, None] + np.arange(N)
-    y = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
-    c[at] = y if least is None else np.maximum(y, least)
+    c[at] = (c[at] if bias is None else bias) + np.tensordot(windows, b, axes=2)
 
 
 def _tile(height, width):
     """`contract` for `height` rows from m on, and `width` vectors of n from n on."""
     @intrinsic
-    def tile(typing, a, starts, sp, sq, b, c, ends, bias, least, m, n):
+    def tile(typing, a, starts, sp, sq, b, c, ends, bias, m, n):
         def build(context, builder, signature, args):
             B = _Builder(context, builder, a.dtype)
-            sp, sq, m, n = args[2], args[3], args[9], args[10]
+            sp, sq, m, n = args[2], args[3], args[8], args[9]
             begins, finishes, factor = B.array(starts, args[1]), B.array(ends, args[6]), B.array(b, args[4])
             (P, Q, _), strides = (cgutils.unpack_tuple(builder, v) for v in (factor.shape, factor.strides))
             bp, bq = (builder.sdiv(v, ir.Constant(INT, B.bytes)) for v in strides[:2])
@@ -106,17 +100,12 @@ def _tile(height, width):
                     x = B.repeat(builder.load(B.at(start, i)))
                     for vector, total in zip(vectors, row):
                         builder.store(B.multiply_add(x, vector, builder.load(total)), total)
-            if not isinstance(least, (types.NoneType, types.Omitted)):
-                floor = B.repeat(args[8])
-                for total in (total for row in sums for total in row):         # unordered: a NaN stays one
-                    y = builder.load(total)
-                    builder.store(builder.select(builder.fcmp_unordered(">", y, floor), y, floor), total)
             for out, row, there in zip(outs, sums, inside):
                 with builder.if_then(there):
                     for s, total in enumerate(row):
                         B.store(builder.load(total), B.at(out, s * B.lanes))
             return context.get_dummy_value()
-        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, least, types.int64, types.int64), build
+        return types.void(a, starts, types.int64, types.int64, b, c, ends, bias, types.int64, types.int64), build
     return tile
 
 
@@ -124,22 +113,22 @@ _wide, _narrow, _low, _small = _tile(ROWS, 2), _tile(ROWS, 1), _tile(ROWS // 2, 
 
 
 @overload(contract, jit_options={"error_model": "numpy"})
-def _contract(a, starts, sp, sq, b, c, ends, bias, least=None):
+def _contract(a, starts, sp, sq, b, c, ends, bias):
     lanes = BYTES // (a.dtype.bitwidth // 8)
 
-    def compiled(a, starts, sp, sq, b, c, ends, bias, least=None):
+    def compiled(a, starts, sp, sq, b, c, ends, bias):
         for n in range(0, b.shape[2], 2 * lanes):
             wide = n + lanes < b.shape[2]
             for m in range(0, len(starts), ROWS):
                 high = m + ROWS // 2 < len(starts)
                 if wide and high:
-                    _wide(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                    _wide(a, starts, sp, sq, b, c, ends, bias, m, n)
                 elif wide:
-                    _low(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                    _low(a, starts, sp, sq, b, c, ends, bias, m, n)
                 elif high:
-                    _narrow(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                    _narrow(a, starts, sp, sq, b, c, ends, bias, m, n)
                 else:
-                    _small(a, starts, sp, sq, b, c, ends, bias, least, m, n)
+                    _small(a, starts, sp, sq, b, c, ends, bias, m, n)
     return compiled
 
 
@@ -173,65 +162,3 @@ def along(matrix):
     def _multiply(x, i, step, y, j, stride, length):
         return lambda x, i, step, y, j, stride, length: vectorised(x, i, step, y, j, stride, length)
     return multiply
-
-
-def turn(x, i, step, y, j, stride):
-    """y[j + k stride + l] ← x[i + l step + k], for k and l < n, the numbers in a vector: x and y flat."""
-    n = np.arange(BYTES // x.itemsize)
-    y[j + n[:, None] * stride + n] = x[i + n * step + n[:, None]]
-
-
-@intrinsic
-def _turn(typing, x, i, step, y, j, stride):
-    def build(context, builder, signature, args):
-        B = _Builder(context, builder, x.dtype)
-        (source, i, step, target, j, stride), n = args, B.lanes
-        source, target, half = B.array(x, source).data, B.array(y, target).data, n // 2
-        rows = [B.load(B.at(source, i, builder.mul(step, ir.Constant(INT, l)))) for l in range(n)]
-        lower = [place for pair in zip(range(half), range(n, n + half)) for place in pair]
-        orders = [ir.Constant(ir.VectorType(ir.IntType(32), n), [p + at for p in lower]) for at in (0, half)]
-        for _ in range(half.bit_length()):
-            rows = [builder.shuffle_vector(a, b, order) for a, b in zip(rows, rows[half:]) for order in orders]
-        for k, row in enumerate(rows):
-            B.store(row, B.at(target, j, builder.mul(stride, ir.Constant(INT, k))))
-        return context.get_dummy_value()
-    return types.void(x, types.int64, types.int64, y, types.int64, types.int64), build
-
-
-@overload(turn, jit_options={"error_model": "numpy"})
-def _compiled_turn(x, i, step, y, j, stride):
-    return lambda x, i, step, y, j, stride: _turn(x, i, step, y, j, stride)
-
-
-def least(x, i, n):
-    """The first j < n at which x[i + j] is least: x flat, n > 0 whole vectors."""
-    return np.argmin(x[i:i + n])
-
-
-@intrinsic
-def _least(typing, x, i, n):
-    def build(context, builder, signature, args):
-        B = _Builder(context, builder, x.dtype)
-        source, whole = B.at(B.array(x, args[0]).data, args[1]), ir.IntType(8 * B.bytes)
-        each, index = ir.Constant(ir.VectorType(whole, B.lanes), list(range(B.lanes))), ir.IntType(32)
-        low, where = cgutils.alloca_once_value(builder, B.load(source)), cgutils.alloca_once_value(builder, each)
-        with cgutils.for_range_slice(builder, ir.Constant(INT, B.lanes), args[2], ir.Constant(INT, B.lanes)) as (j, _):
-            y, before = B.load(B.at(source, j)), builder.load(low)
-            less = builder.fcmp_ordered("<", y, before)
-            builder.store(builder.select(less, y, before), low)
-            there = builder.add(B.repeat(builder.trunc(j, whole) if B.bytes < 8 else j), each)
-            builder.store(builder.select(less, there, builder.load(where)), where)
-        pairs = [[builder.extract_element(builder.load(v), ir.Constant(index, l)) for v in (low, where)]
-                 for l in range(B.lanes)]
-        best, place = pairs[0]
-        for y, there in pairs[1:]:
-            first = builder.and_(builder.fcmp_ordered("==", y, best), builder.icmp_signed("<", there, place))
-            better = builder.or_(builder.fcmp_ordered("<", y, best), first)
-            best, place = builder.select(better, y, best), builder.select(better, there, place)
-        return builder.sext(place, INT) if B.bytes < 8 else place
-    return types.int64(x, types.int64, types.int64), build
-
-
-@overload(least, jit_options={"error_model": "numpy"})
-def _compiled_least(x, i, n):
-    return lambda x, i, n: _least(x, i, n)

@@ -1,0 +1,102 @@
+"""Functions of the plain floor as one op, or one loop, each. The plain form is the twin: it is what the tests compare
+with, and what second and higher derivatives go through.
+
+    linear         autograd/linear.py: bias and activation are added in place, and their gradients found in one pass
+    bernoulli_nll  autograd/losses.py: the loss and its gradient in one compiled loop
+    group_norm     autograd/norm.py:   two loops over each image while it is in the cache
+    adam_step      autograd/optim.py:  one loop over a parameter instead of ten passes
+
+Each function here takes the plain function and returns the fast one. Tests: tests/autograd/fast/test_fused.py.
+"""
+import math
+
+import numpy as np
+
+from .. import ops
+from ..primitive import op
+from . import loops
+from .threads import parts_of, run
+
+GROUP_NORM, BERNOULLI, ADAM = 60, 90, 40     # take as long as so many multiplications an element
+
+# Activations in place on the output, and their derivatives as a function of that output.
+ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
+               "relu": (lambda y: np.maximum(y, 0, out=y), lambda g, y: g * (y > 0)),
+               "tanh": (lambda y: np.tanh(y, out=y), lambda g, y: g * (1 - y * y)),
+               "sigmoid": (lambda y: ops.sigmoid.forward(y, out=y), lambda g, y: g * y * (1 - y))}
+
+
+def linear(plain):
+    return op(_linear, joint=_linear_vjp, twin=plain, name="linear")
+
+
+def _linear(x, w, b, activation=None):
+    y = x.reshape(-1, len(w)) @ w if len(w) else np.zeros((math.prod(x.shape[:-1]), w.shape[1]), w.dtype)
+    if b is not None:
+        y += b
+    return ACTIVATIONS[activation][0](y).reshape(*x.shape[:-1], w.shape[1])
+
+
+def _linear_vjp(g, x, w, y, activation, needs):
+    h = ACTIVATIONS[activation][1](g, y).reshape(-1, w.shape[1])
+    return (needs[0] and (h @ w.T).reshape(x.shape), needs[1] and x.reshape(-1, len(w)).T @ h,
+            needs[2] and np.add.reduce(h))
+
+
+def bernoulli_nll(plain):
+    return op(_bernoulli_nll, lambda g, residual: g[..., None] * residual, lambda g, logits, residual:
+              -g[..., None] * np.broadcast_to(logits, residual.shape), residual=True, twin=plain, name="bernoulli_nll")
+
+
+def _bernoulli_nll(logits, x):
+    """The loss and, as residual, its derivative in the logits."""
+    logits, x = _arrays(*np.broadcast_arrays(logits, x))
+    rows, D = math.prod(logits.shape[:-1]), logits.shape[-1]
+    nll, residual = np.empty(logits.shape[:-1], logits.dtype), np.empty_like(logits)
+    run(loops.bernoulli_nll, parts_of(BERNOULLI * logits.size), logits.reshape(rows, D), x.reshape(rows, D),
+        nll.reshape(rows), residual.reshape(rows, D), writes=2)
+    return nll, residual
+
+
+def group_norm(plain):
+    return op(_group_norm, joint=_group_norm_vjp, residual=True, twin=plain, name="group_norm")
+
+
+def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
+    x, gain, shift = _arrays(x, gain, shift)
+    y, mean, rstd = np.empty_like(x), *np.empty((2, len(x), len(gain)), x.dtype)
+    run(loops.group_norm, parts_of(GROUP_NORM * x.size), _rows(x), gain, shift, groups, eps, silu, _rows(y), mean, rstd,
+        writes=3)
+    return y, (mean, rstd)
+
+
+def _group_norm_vjp(g, x, gain, shift, residual, groups, silu):
+    g, x, gain, shift = _arrays(g, x, gain, shift)
+    gx, to_gain, to_shift = np.empty_like(x), *np.empty((2, len(x), len(gain)), x.dtype)
+    run(loops.group_norm_vjp, parts_of(GROUP_NORM * x.size), _rows(g), _rows(x), gain, shift, groups, silu, *residual,
+        _rows(gx), to_gain, to_shift, writes=3)
+    return gx, to_gain.sum(axis=0), to_shift.sum(axis=0)
+
+
+def adam_step(plain):
+    """As the plain one for arrays that are contiguous, as parameters are; the plain one for others."""
+    def step(p, g, m, v, t, lr, betas, eps, shrink=1.0):
+        if not all(a.flags.carray and a.dtype == p.dtype for a in (p, m, v)):
+            return plain(p, g, m, v, t, lr, betas, eps, shrink)
+        numbers = np.array([lr / (1 - betas[0] ** t), betas[0], 1 - betas[0], betas[1], 1 - betas[1], eps, shrink,
+                            (1 - betas[1] ** t) ** -0.5])
+        g, = _arrays(g)
+        run(loops.adam, parts_of(ADAM * p.size), numbers, g.reshape(-1), p.reshape(-1), m.reshape(-1), v.reshape(-1),
+            writes=3)
+    return step
+
+
+def _arrays(*arrays):
+    """The arrays as loops take them: contiguous, aligned, and of one dtype, float32 or float64."""
+    dtype = np.result_type(*arrays, np.float32)
+    return [np.require(a, dtype, "CAW") for a in arrays]
+
+
+def _rows(x):
+    """A view (B, P, C) of a contiguous x (B, ..., C)."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])

@@ -1,0 +1,61 @@
+"""Two floors: the plain form, which is the definition, and a faster form of the same function, if there is one.
+
+The plain engine is NumPy and is written to be read. The folder `fast` holds, for some of its functions, the same
+function compiled by Numba, in fewer passes over memory. This file is the only way from one to the other:
+
+    @faster                              # the form of that name in fast.FORMS replaces the plain function
+    def bernoulli_nll(logits, x): ...
+
+    planar = fused(plain, forward, joint=vjp)    # the same for a model that brings its own forward and derivative
+    @compiled                                    # a plain Python loop, compiled as it stands
+    def draw(...): ...
+
+    exp_minus(a)                                 # for such loops: exp(−a), a >= 0, in a form that vectorises
+
+The fast floor is off if the environment has AUTOGRAD_PLAIN=1 or NUMBA_DISABLE_JIT=1, if the folder is not there, or if
+it cannot be imported, which gives one warning. Then all three leave the plain function as it is, and everything works
+as before, only slower. A test holds each fast form equal to its plain one.
+"""
+import math
+import os
+import warnings
+
+from .primitive import op
+
+
+def _open_fast_floor():
+    """The module `autograd.fast`, or None where the plain floor is to do everything."""
+    if os.environ.get("AUTOGRAD_PLAIN", "0") not in ("", "0"):
+        return None
+    try:
+        from . import fast
+    except Exception as error:
+        if getattr(error, "name", None) != f"{__package__}.fast":  # the folder is there, but does not work
+            warnings.warn(f"autograd runs on its plain floor, which is slower: the fast floor cannot be used here, "
+                          f"because of {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    return fast if fast.COMPILES else None
+
+
+FAST = _open_fast_floor()
+
+
+def faster(plain):
+    """The fast form of the function `plain`, found by its name, or `plain` itself."""
+    form = FAST and FAST.FORMS.get(plain.__name__)
+    return form(plain) if form else plain
+
+
+def fused(plain, forward, *vjps, **options):
+    """An op with its own forward and VJPs that computes what `plain` composes of other ops; or `plain` itself."""
+    return op(forward, *vjps, twin=plain, **options) if FAST else plain
+
+
+def compiled(loop=None, **options):
+    """The Python loop `loop`, compiled by Numba (numba.njit's options) at its first call; or `loop` itself."""
+    if loop is None:
+        return lambda loop: compiled(loop, **options)
+    return FAST.kernel(loop, **options) if FAST else loop
+
+
+exp_minus = FAST.exp_minus if FAST else lambda a: math.exp(-a)

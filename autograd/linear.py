@@ -1,0 +1,32 @@
+"""The linear map of a layer, with its activation: y = φ(x W + b).
+
+    (1)  y = φ(x W + b):  x (..., in), W (in, out), b (out,)                                 [linear.forward]
+
+It is composed of the product of matrices, a sum, and one of the activations of ops.py. Its derivatives follow from
+theirs: with u = x W + b and the cotangent h = g φ'(u),
+
+    ∂L/∂x = h Wᵀ,   ∂L/∂W = xᵀ h,   ∂L/∂b = Σ over the rows of h.
+"""
+import numpy as np
+
+from . import ops
+from .floors import faster
+
+ACTIVATIONS = (None, "relu", "tanh", "sigmoid")                    # those that `linear` takes
+
+
+def linear(x, w, b=None, activation: str | None = None):
+    """φ(x W + b): x (..., in), w (in, out), b (out,) or None; `activation` None, "relu", "tanh" or "sigmoid"."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"linear takes the activations {list(ACTIVATIONS)}, not {activation!r}")
+    if np.ndim(w) != 2 or b is not None and np.shape(b) != np.shape(w)[1:]:
+        raise ValueError(f"linear takes w (in, out) and b (out,), not {np.shape(w)} and {np.shape(b)}")
+    if np.shape(x)[-1:] != np.shape(w)[:1]:
+        raise ValueError(f"linear takes x (..., {len(w)}) for w {np.shape(w)}, not {np.shape(x)}")
+    return _linear(x, w, b, activation=activation)
+
+
+@faster
+def _linear(x, w, b, activation=None):
+    y = x @ w if b is None else x @ w + b                                                  # (1)
+    return getattr(ops, activation)(y) if activation else y

@@ -1,0 +1,68 @@
+"""Losses: the negative log densities that models are trained on, and a KL divergence.
+
+    (1)  bernoulli_nll:          −ln Π σ(l)ˣ (1 − σ(l))¹⁻ˣ = Σ x softplus(−l) + (1 − x) softplus(l)
+                                                                                             [losses.bernoulli-nll]
+    (2)  gaussian_nll:           −ln N(x; μ, σ²) = ½ Σ ln 2π + ln σ² + (x − μ)² / σ²         [losses.gaussian-nll]
+    (3)  gaussian_kl:            KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ μ² + σ² − 1 − ln σ²            [losses.gaussian-kl]
+    (4)  softmax_cross_entropy:  −ln softmax(l)_c = ln Σ exp(l) − l_c                    [losses.softmax-cross-entropy]
+
+Derivation of (1): the probability of x = 1 is p = σ(l) = 1 / (1 + e⁻ˡ), and softplus(l) = ln(1 + eˡ). So
+
+    −ln p = ln(1 + e⁻ˡ) = softplus(−l)   and   −ln(1 − p) = ln(1 + eˡ) = softplus(l).
+
+No probability is rounded to 0 or 1 on the way, so the loss is finite and right for logits of ±1000.
+
+Derivation of (3), for one dimension: KL(q ‖ p) = E_q[ln q] − E_q[ln p]. Under q = N(μ, σ²),
+
+    E_q[ln q] = −½ (ln 2π + ln σ² + 1)   and   E_q[ln p] = −½ (ln 2π + μ² + σ²),
+
+and their difference is ½ (μ² + σ² − 1 − ln σ²).
+
+Sums run over the last axis, so (B, D) gives (B,), in nats. Each loss is composed of ops, whose derivatives are in the
+table of ops.py.
+"""
+import math
+
+import numpy as np
+
+from . import ops
+from .floors import faster
+from .tensor import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@faster
+def bernoulli_nll(logits, x):
+    """−ln p(x) of independent Bernoulli variables: logits and x (..., D), x in [0, 1]; returns (...,) nats."""
+    logits, x = _arrays(logits, x)
+    return ops.sum(x * ops.softplus(-logits) + (1 - x) * ops.softplus(logits), axis=-1)    # (1)
+
+
+def gaussian_nll(x, mu, logvar):
+    """−ln N(x; mu, exp(logvar)): arguments (..., D) or broadcast to that; returns (...,) nats."""
+    x, mu, logvar = _arrays(x, mu, logvar)
+    return 0.5 * ops.sum(LOG_2PI + logvar + ops.square(x - mu) * ops.exp(-logvar), axis=-1)        # (2)
+
+
+def gaussian_kl(mu, logvar):
+    """KL(N(mu, exp(logvar)) ‖ N(0, 1)): (..., D) each; returns (...,) nats."""
+    mu, logvar = _arrays(mu, logvar)
+    excess = ops.expm1(logvar)                                     # σ² − 1, with all its digits where σ² is nearly 1
+    return 0.5 * ops.sum(ops.square(mu) + (excess - logvar), axis=-1)                      # (3)
+
+
+def softmax_cross_entropy(logits, labels):
+    """−ln softmax(logits)[labels]: logits (..., K), labels (...,) integers in [0, K); returns (...,) nats."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels must be integers of shape {logits.shape[:-1]}, not {labels.dtype} of {labels.shape}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[-1]:
+        raise ValueError(f"labels must be in [0, {logits.shape[-1]}), got {labels.min()} to {labels.max()}")
+    return -ops.log_softmax(logits)[(*np.indices(labels.shape), labels)]                   # (4)
+
+
+def _arrays(*values):
+    """The values, where a number has become an array of the others' dtype."""
+    dtype = next((v.dtype for v in values if isinstance(v, (Tensor, np.ndarray))), np.float64)
+    return [v if isinstance(v, (Tensor, np.ndarray)) else np.asarray(v, dtype) for v in values]
