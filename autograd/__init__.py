@@ -1,12 +1,18 @@
-"""A tiny reverse-mode autograd engine on NumPy.
+"""A tiny reverse-mode autograd engine on NumPy, on two floors.
 
-Reading order: tensor, primitive, ops, transforms, gradcheck, fused (and kernels), conv (and winograd, vectors,
-product, threads, memory), pooling, nn (and module), optim. debug and graph look inside a computation.
+The plain floor, the files of this folder, is the definition: NumPy, written to be read. Begin with tensor.py (what a
+Tensor is, and the walk back), primitive.py (how a function and its derivatives become an op) and ops.py (the table of
+all ops); then transforms.py, gradcheck.py, linear.py, losses.py, conv.py, pooling.py, norm.py, module.py, nn.py and
+optim.py. debug.py and graph.py look inside a computation.
+
+The fast floor, the folder fast/, holds for some of these functions the same function in fewer passes over memory,
+compiled by Numba. floors.py puts them in place; AUTOGRAD_PLAIN=1 switches them off. A reader may skip it.
 """
+from .tensor import Tensor                   # first, since tensor.py imports ops.py at its end
 from . import conv, losses, nn, norm, ops, optim, pooling
 from .debug import detect_nan
 from .gradcheck import GradcheckError, gradcheck
 from .graph import draw
-from .primitive import OPS, no_grad, op
-from .tensor import Tensor
+from .modes import no_grad
+from .primitive import OPS, op
 from .transforms import grad, hessian, hvp, jacobian, value_and_grad

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .tensor import debug
+from .modes import debug
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def _title(node, name):
     """A leaf's name; or `op`, or `name = op`, with the words that it was told, as in `linear relu`."""
     if node.op is None:
         return name or "leaf"
-    op = " ".join([node.op.__name__, *(v for v in (node.saved[-1] or {}).values() if isinstance(v, str))])
+    op = " ".join([node.op.__name__, *(v for v in node.saved.values() if isinstance(v, str))])
     return f"{name} = {op}" if name else op
 
 

@@ -354,24 +354,7 @@ _einsum = op(lambda a, b, one, two, out: np.einsum(f"{one},{two}->{out}", a, b, 
              lambda g, a, shapes, one, two, out: _einsum_to(two, shapes[1], g, out, a, one), name="einsum")
 
 
-def _attach():
-    """Operators and methods of Tensor, and the NumPy functions that the composite ones above stand in for."""
-    for name, f in dict(add=add, sub=subtract, mul=multiply, truediv=divide, pow=power, matmul=matmul).items():
-        setattr(Tensor, f"__{name}__", f)
-        setattr(Tensor, f"__r{name}__", lambda self, other, f=f: f(other, self))
-    for name, f in dict(eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater,
-                        ge=np.greater_equal).items():
-        setattr(Tensor, f"__{name}__", lambda self, other, f=f: f(self.data, other))
-    Tensor.__neg__, Tensor.__pos__, Tensor.__abs__, Tensor.__getitem__ = negative, positive, abs, getitem
-    Tensor.T = property(transpose)
-    Tensor.reshape = lambda self, *shape: reshape(self, shape[0] if np.ndim(shape[0]) else shape)
-    Tensor.transpose = lambda self, *axes: transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
-    for f in (sum, mean, var, max, min, prod, cumsum, swapaxes, clip, exp, log, sqrt, square, abs, sin, cos, tanh,
-              sigmoid, relu, softmax, log_softmax, logsumexp):
-        setattr(Tensor, f.__name__, f)
-    for f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, var, prod, einsum):
-        NUMPY[getattr(np, f.__name__)] = f
-    NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet})
-
-
-_attach()
+# The NumPy functions that the functions above take the place of when they are called with a Tensor.
+for _f in (matmul, power, where, concatenate, stack, split, expand_dims, diag, trace, var, prod, einsum):
+    NUMPY[getattr(np, _f.__name__)] = _f
+NUMPY.update({np.linalg.solve: solve, np.linalg.slogdet: slogdet})

@@ -1,76 +1,66 @@
-"""Reverse-mode automatic differentiation: what a Tensor is, and the walk backwards.
+"""Reverse-mode automatic differentiation: what a Tensor is, and the walk back.
 
-A Tensor is an ndarray that remembers the operation it came from. Each operation knows one vector-Jacobian product
-(VJP) per argument (see primitive.py and the table in ops.py), and `pull` applies the chain rule from the end to the
-start:
+A Tensor is an ndarray that remembers the operation that made it. Each operation knows one vector-Jacobian product (VJP)
+for each argument (see primitive.py and the table in ops.py). `pull` walks back from the result and applies the chain rule:
 
     (1)  y = f(x₁, ..., xₙ):  ∂L/∂xᵢ += (∂y/∂xᵢ)ᵀ ∂L/∂y                                      [engine.vjp]
-    (2)  ⟨u, J v⟩ = ⟨Jᵀu, v⟩ for all u and v                                                 [engine.adjoint]
-    (3)  a broadcast to b:  ∂L/∂a = ∂L/∂b summed over the axes along which a was repeated     [engine.broadcast]
+    (2)  ⟨u, J v⟩ = ⟨Jᵀu, v⟩ for all u and v: a VJP is the adjoint of the derivative J       [engine.adjoint]
+    (3)  a broadcast to b:  ∂L/∂a = ∂L/∂b summed over the axes along which a was repeated    [engine.broadcast]
     (4)  f = ½ xᵀA x:  ∇f = ½ (A + Aᵀ) x,  ∇²f = ½ (A + Aᵀ)                                  [engine.double-backward]
 
-A graph is made of Nodes, never of Tensors: a node knows the nodes it came from and those arrays that its VJPs name.
-Nothing else is kept alive, and since no node knows a Tensor there is no cycle: the last reference frees it all. A node
-is younger than its parents, so going back by serial number is a topological order.
+∂L/∂y, of the shape of y, is called the cotangent of y and written g. An example: L = sum(a · b) records two Nodes,
+multiply and sum. `pull` starts at sum with g = 1, which its VJP spreads to the shape of a · b; multiply's two VJPs then
+give g b for a and g a for b.
 
-In a plain backward pass VJPs get ndarrays and are plain NumPy. When the derivative is itself to be differentiated
-(`lift=True`) the same VJPs get Tensors, whose operators and NumPy protocols record a new graph: one table serves
-derivatives of every order. ndarrays that an op is given are kept as they are, not copied: change them after backward.
+What is recorded is made of Nodes, not of Tensors. A Node knows the Nodes of its arguments and the arrays that its VJPs
+name, and no Node knows a Tensor. So there are no reference cycles, and the graph is freed with its last reference.
+
+In a plain backward pass, VJPs get ndarrays and are plain NumPy. If the derivative is to be differentiated again
+(`lift=True`), the same VJPs get Tensors, whose operators record a new graph: one table serves derivatives of every order.
+Arrays are kept as they are, not copied: do not change an array that was given to an op before its backward pass.
 
 A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters 3 and 6.
 """
-from heapq import heappop, heappush, heappushpop
+from heapq import heappop, heappush
 from itertools import count
 from operator import attrgetter
-from threading import local
 
 import numpy as np
 
-NUMPY = {}                                   # NumPy function -> the primitive that stands in for it
+from .modes import debug, mode
+
+NUMPY = {}                                   # NumPy function -> the op that takes its place when it is given a Tensor
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 serial = count()
 
 
-class Mode(local):
-    """What ops do besides computing, in each thread by itself. Set by no_grad(), and grad() and its kin."""
-
-    def __init__(self):
-        self.recording = True
-        self.tracing = False                 # a transform is running its function
-
-
-class Debug:
-    """What watches all threads, a function of (array, op, input arrays, node) or None. Set by detect_nan()."""
-    __slots__ = ("watch",)
-
-
-mode, debug = Mode(), Debug()
-debug.watch = None
-
-
 class Node:
-    """One application of a primitive: where its output came from, and what its VJPs name."""
-    __slots__ = ("op", "parents", "saved", "shape", "dtype", "serial", "g", "site")
+    """One application of an op: the Nodes of its arguments (None for constants), and what its VJPs name.
+
+    `saved` maps names to arrays and static arguments; it is None after `backward` has freed it. A Node has a larger
+    serial number than its parents, since they were made before.
+    """
+    __slots__ = ("op", "parents", "saved", "shape", "dtype", "serial", "site")
 
     def __init__(self, op, parents, saved, shape, dtype):
         self.op, self.parents, self.saved, self.shape, self.dtype = op, parents, saved, shape, dtype
-        self.serial, self.g = next(serial), None
+        self.serial = next(serial)
 
 
 class Leaf(Node):
-    """Where the walk back ends, and where `backward` leaves the gradient."""
+    """A Node that no op made: the walk back ends here, and `backward` leaves the gradient here."""
     __slots__ = ("grad", "stale")
 
     def __init__(self, shape, dtype, grad=None):
-        self.op, self.parents, self.saved, self.shape, self.dtype = None, (), (), shape, dtype
-        self.serial, self.g, self.grad, self.stale = next(serial), None, grad, False
+        super().__init__(None, (), {}, shape, dtype)
+        self.grad, self.stale = grad, False
 
 
 class Tensor:
     """A float32 or float64 array that can be differentiated: `Tensor(data, requires_grad=False, dtype=None)`.
 
     Copies `data`; integers and booleans become float64, other dtypes raise ValueError. `.data` is the ndarray; `.grad`,
-    on leaves, the ndarray that `backward` accumulates, or None. A Tensor is immutable: only optimizers and loaders
+    on leaves, is the ndarray that `backward` adds to, or None. A Tensor is immutable: only optimizers and loaders
     write, by `assign`. Comparisons and other questions without a derivative return ndarrays.
     """
     __slots__ = ("data", "node", "__weakref__")
@@ -97,23 +87,6 @@ class Tensor:
                              f"not {np.asarray(g).dtype} of shape {np.shape(g)}")
         self.node.grad = g if g is None else np.asarray(g)
 
-    def assign(self, value=None):
-        """Overwrite `.data` in place; without a value: say that it has been done. Graphs made before will notice."""
-        if value is not None:
-            if np.shape(value) != self.shape:
-                raise ValueError(f"cannot assign an array of shape {np.shape(value)} to a Tensor of shape {self.shape}")
-            self.data[...] = value
-        leaf = self.node
-        if leaf.__class__ is Leaf:
-            leaf.stale, self.node = True, Leaf(self.data.shape, self.data.dtype, leaf.grad)
-
-    def detach(self):
-        """The same data as a constant."""
-        return wrap(self.data)
-
-    def item(self):
-        return self.data.item()
-
     def backward(self, gradient=None):
         """Add d(self)/d(leaf), weighted by `gradient` (default 1, for one element only), to the `.grad` of each leaf.
 
@@ -130,8 +103,81 @@ class Tensor:
         for leaf, g in pull(self.node, g, free=True).items():
             leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)
 
+    def assign(self, value=None):
+        """Overwrite `.data`; without a value, only mark it as modified. Backward through an older graph then raises."""
+        if value is not None:
+            if np.shape(value) != self.shape:
+                raise ValueError(f"cannot assign an array of shape {np.shape(value)} to a Tensor of shape {self.shape}")
+            self.data[...] = value
+        if isinstance(self.node, Leaf):
+            self.node.stale, self.node = True, Leaf(self.data.shape, self.data.dtype, self.node.grad)
+
+    def detach(self):
+        """The same data as a constant."""
+        return wrap(self.data)
+
+    def item(self):
+        return self.data.item()
+
+    # Operators and methods: each is the op of that name in ops.py.
+    def __add__(self, b): return ops.add(self, b)
+    def __radd__(self, a): return ops.add(a, self)
+    def __sub__(self, b): return ops.subtract(self, b)
+    def __rsub__(self, a): return ops.subtract(a, self)
+    def __mul__(self, b): return ops.multiply(self, b)
+    def __rmul__(self, a): return ops.multiply(a, self)
+    def __truediv__(self, b): return ops.divide(self, b)
+    def __rtruediv__(self, a): return ops.divide(a, self)
+    def __pow__(self, b): return ops.power(self, b)
+    def __rpow__(self, a): return ops.power(a, self)
+    def __matmul__(self, b): return ops.matmul(self, b)
+    def __rmatmul__(self, a): return ops.matmul(a, self)
+    def __neg__(self): return ops.negative(self)
+    def __pos__(self): return ops.positive(self)
+    def __abs__(self): return ops.abs(self)
+    def __getitem__(self, index): return ops.getitem(self, index)
+    def __eq__(self, b): return np.equal(self.data, plain(b))
+    def __ne__(self, b): return np.not_equal(self.data, plain(b))
+    def __lt__(self, b): return np.less(self.data, plain(b))
+    def __le__(self, b): return np.less_equal(self.data, plain(b))
+    def __gt__(self, b): return np.greater(self.data, plain(b))
+    def __ge__(self, b): return np.greater_equal(self.data, plain(b))
+    __hash__ = object.__hash__
+
+    T = property(lambda self: ops.transpose(self))
+
+    def reshape(self, *shape):
+        return ops.reshape(self, shape[0] if np.ndim(shape[0]) else shape)
+
+    def transpose(self, *axes):
+        return ops.transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
+
+    def __len__(self):
+        return len(self.data)
+
+    def __iter__(self):
+        if self.ndim == 0:
+            raise TypeError("iteration over a Tensor of no axes")
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self):
+        return bool(self.data)
+
+    def __float__(self):
+        self._must_not_be_traced()
+        return float(self.data)
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __repr__(self):
+        op = self.node and self.node.op
+        origin = "" if self.node is None else f", op={op.__name__}" if op else ", requires_grad=True"
+        return f"Tensor({np.array2string(self.data, prefix='Tensor(', separator=', ')}, dtype={self.dtype}{origin})"
+
+    # What NumPy asks of a Tensor. A function of NumPy is replaced by the op of that name, or raises.
     def __array__(self, dtype=None, copy=None):
-        self._may_be_cut()
+        self._must_not_be_traced()
         if copy or dtype is not None and np.dtype(dtype) != self.dtype:
             return np.array(self.data, dtype)
         view = self.data.view()
@@ -150,38 +196,13 @@ class Tensor:
             return function(*map(plain, args), **kwargs)
         raise TypeError(f"np.{function.__name__} has no derivative here: see autograd.ops, or use .data")
 
-    def __len__(self):
-        return len(self.data)
-
-    def __iter__(self):
-        if self.ndim == 0:
-            raise TypeError("iteration over a Tensor of no axes")
-        return (self[i] for i in range(len(self)))
-
-    def __float__(self):
-        self._may_be_cut()
-        return float(self.data)
-
-    def __format__(self, spec):
-        return format(self.item(), spec) if spec else repr(self)
-
-    def _may_be_cut(self):
+    def _must_not_be_traced(self):
         if mode.tracing and self.node is not None:
             raise ValueError("within grad(f) and its kin a traced Tensor cannot become an array or a number, or its "
                              "derivative would be lost: use autograd.ops, ops.stack for a list, or .data on purpose")
 
-    def __bool__(self):
-        return bool(self.data)
 
-    __hash__ = object.__hash__
-
-    def __repr__(self):
-        op = self.node and self.node.op
-        origin = "" if self.node is None else f", op={op.__name__}" if op else ", requires_grad=True"
-        return f"Tensor({np.array2string(self.data, prefix='Tensor(', separator=', ')}, dtype={self.dtype}{origin})"
-
-
-# What NumPy may be asked about a Tensor though the answer has no derivative: it is no real number, or not its values.
+# NumPy functions whose result has no derivative: they return a truth value, a place, a size, or other values.
 QUESTIONS = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf,
              np.isfinite, np.isclose, np.allclose, np.array_equal, np.shape, np.ndim, np.size, np.argmax, np.argmin,
              np.argsort, np.ones_like, np.zeros_like, np.empty_like, np.full_like}
@@ -200,103 +221,82 @@ def wrap(data, node=None):
 
 
 def pull(root, g, wrt=(), lift=False, free=False):
-    """The chain rule from node `root`, with cotangent `g`, back to the nodes `wrt` or, without them, to all leaves.
+    """The walk back: from the node `root`, with cotangent `g`, to the nodes `wrt`, or to all leaves if there are none.
 
-    Returns {node: cotangent}. With `lift`, cotangents are Tensors that can be differentiated again. With `free`, the
-    graph is given up on the way. A heap hands out the youngest node that has a cotangent: all that it flows into are
-    younger still, so its cotangent is complete. No node older than the oldest of `wrt` can depend on it, or is visited.
+    Returns {node: cotangent}. With `lift`, the cotangents are Tensors that can be differentiated again. With `free`,
+    each node is emptied after its visit. The youngest node that waits is visited next: all nodes that it flows into are
+    younger, so they have been visited, and its cotangent is complete. A node older than all of `wrt` is not visited.
     """
-    kind, cast = (Tensor, lambda x: wrap(np.asarray(x))) if lift else (np.ndarray, np.asarray)
-    since = min((node.serial for node in wrt), default=-1)
-    watch, ends, heap, node, following = debug.watch, [], [], root, None
-    root.g = g
-    if root.op is None:
-        ends, node = [root], None
-    try:
-        while node is not None:
-            op, g = node.op, node.g
-            if wrt and node in wrt:
-                ends.append(node)
-                node = heappop(heap)[1] if heap else None
-                continue
-            node.g = None
-            saved, vjps, following = node.saved, op.vjps, None
-            if saved is None:
-                raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
-            if lift:
-                saved = _lift(node)                                                        # (4)
-            done = _pull_twin(node, saved, g) if lift and op.twin else None if vjps else call(op.joint, g, saved)
-            i = -1
-            for p in node.parents:                     # by hand, since zip costs 90 ns, a third of what is not NumPy's
-                i += 1
-                if p is None or p.serial < since:
-                    continue
-                if done is None:
-                    vjp, slot = vjps[i]
-                    gp = vjp(g, saved) if slot is None else vjp(g, saved[slot])            # (1), (2)
-                else:
-                    gp = done[i]
-                if gp.__class__ is not kind:
-                    gp = cast(gp)
-                if gp.shape != p.shape:
-                    gp = _unbroadcast(gp, p.shape)
-                if gp.dtype is not p.dtype and gp.dtype != p.dtype:
-                    gp = gp.astype(p.dtype)
-                if watch:
-                    watch(plain(gp), op, (), node)
-                if p.g is not None:
-                    p.g = p.g + gp
-                elif p.op is None:                     # a leaf keeps what it gets, so it must not be shared
-                    p.g = gp.copy() if not lift and (gp is g or gp.base is not None) else gp
-                    ends.append(p)
-                else:
-                    p.g = gp
-                    if following is None:
-                        following = p                  # in a chain there is no other, and the heap stays empty
-                    else:
-                        heappush(heap, (-p.serial, p))
-            if free:
-                node.saved, node.parents = None, ()
-            if heap:
-                node = heappop(heap)[1] if following is None else heappushpop(heap, (-following.serial, following))[1]
+    oldest = min((node.serial for node in wrt), default=0)
+    waiting, cotangents, reached = [(-root.serial, root)], {root: g}, {}
+    while waiting:
+        node = heappop(waiting)[1]
+        g = cotangents.pop(node)
+        if node.op is None or node in wrt:
+            reached[node] = g
+            continue
+        for parent, gp in _apply_vjps(node, g, oldest, lift):                              # (1), (2)
+            gp = _fit(gp, g, parent, lift)                                                 # (3)
+            if debug.watch:
+                debug.watch(plain(gp), node.op, (), node)
+            if parent in cotangents:
+                cotangents[parent] = cotangents[parent] + gp                               # (1): the sum
             else:
-                node = following
-        for end in ends:
-            if end.op is None and end.stale:
-                raise RuntimeError(f"a parameter of shape {end.shape} was changed between forward and backward")
-        return {end: end.g for end in ends}
-    except BaseException:
-        for p in (node, following, *(node.parents if node else ()), *[n for _, n in heap]):
-            if p is not None and p.serial >= since:    # older ones may be another's, which this walk is a part of
-                p.g = None
-        raise
-    finally:
-        for end in ends:
-            end.g = None
+                cotangents[parent] = gp
+                heappush(waiting, (-parent.serial, parent))
+        if free:
+            node.saved, node.parents = None, ()
+    for leaf in reached:
+        if leaf.op is None and leaf.stale:
+            raise RuntimeError(f"a parameter of shape {leaf.shape} was changed between forward and backward")
+    return reached
 
 
-def call(vjp, g, saved):
-    """What a bound VJP (see primitive.py) makes of the output's cotangent."""
-    f, slot = vjp
-    return f(g, saved) if slot is None else f(g, saved[slot])
+def _apply_vjps(node, g, oldest, lift):
+    """(parent, its cotangent) for each parent that is not older than `oldest`."""
+    op, saved, together = node.op, node.saved, None
+    if saved is None:
+        raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
+    if lift:                                                                               # (4)
+        origin = {"y": node, **dict(zip(op.names, node.parents))}
+        saved = {name: wrap(v, origin[name]) if origin.get(name) else v for name, v in saved.items()}
+    if lift and op.twin:
+        together = _through_twin(op, g, saved)
+    elif op.joint:
+        together = op.joint(g, saved)
+    for i, parent in enumerate(node.parents):
+        if parent is not None and parent.serial >= oldest:
+            yield parent, together[i] if together else op.vjps[i](g, saved)
 
 
-def _unbroadcast(g, shape):
-    extra = g.ndim - len(shape)
-    repeated = (i for i, n in enumerate(shape, extra) if n == 1 != g.shape[i])
-    return g.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(shape)            # (3)
+def _through_twin(op, g, saved):
+    """The cotangents of a fused op's arguments by way of its twin, which is composed of ops of the table."""
+    inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]
+    traced = [x for x in inputs if isinstance(x, Tensor)]
+    y = op.twin(*inputs, **{name: saved[name] for name in op.statics})
+    found = pull(y.node, g, wrt={x.node for x in traced}, lift=True)
+    return [found.get(x.node, wrap(np.zeros(x.shape, x.dtype))) if isinstance(x, Tensor) else None for x in inputs]
 
 
-def _lift(node):
-    """What `node` saved, as Tensors that know where they came from."""
-    return [v if n is None or v is None else wrap(v, n)
-            for v, n in zip(node.saved, (node, *node.parents))] + [node.saved[-1]]
+def _fit(gp, g, parent, lift):
+    """The cotangent gp, made from g, in the shape and dtype of `parent`."""
+    if lift:
+        gp = gp if isinstance(gp, Tensor) else wrap(np.asarray(gp))
+    elif type(gp) is not np.ndarray:
+        gp = np.asarray(gp)
+    if gp.shape != parent.shape:
+        extra = gp.ndim - len(parent.shape)
+        repeated = [i for i, n in enumerate(parent.shape, extra) if n == 1 != gp.shape[i]]
+        gp = gp.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(parent.shape)  # (3)
+    if gp.dtype != parent.dtype:
+        gp = gp.astype(parent.dtype)
+    if parent.op is None and not lift and (gp is g or gp.base is not None):
+        gp = gp.copy()                       # a leaf keeps its gradient, so it must own the array
+    return gp
 
 
-def _pull_twin(node, saved, g):
-    """The cotangents of a fused op's arguments by way of its twin, which any order can differentiate."""
-    fresh = NUMPY[np.positive]               # y = x, from ops, which imports this module
-    inputs = [fresh(x) if isinstance(x, Tensor) else x for x in saved[1:-1]]
-    y = node.op.twin(*inputs, **{k: v for k, v in saved[-1].items() if k not in ("residual", "shapes", "needs")})
-    ends = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
-    return [isinstance(x, Tensor) and ends.get(x.node, wrap(np.zeros(x.shape, x.dtype))) for x in inputs]
+from . import ops                            # at the end, since ops needs what is defined above
+
+for _name in ("sum", "mean", "var", "max", "min", "prod", "cumsum", "swapaxes", "clip", "exp", "log", "sqrt", "square",
+              "abs", "sin", "cos", "tanh", "sigmoid", "relu", "softmax", "log_softmax", "logsumexp"):
+    setattr(Tensor, _name, getattr(ops, _name))

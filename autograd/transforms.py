@@ -13,8 +13,8 @@ from functools import wraps
 import numpy as np
 
 from . import ops
-from .primitive import _recording
-from .tensor import Leaf, Tensor, mode, plain, pull, wrap
+from .modes import mode, recording
+from .tensor import Leaf, Tensor, plain, pull, wrap
 
 
 def grad(f, argnums=0):
@@ -63,7 +63,7 @@ def _trace(f, args, argnums):
     places = [i % n for i in places]
     before, mode.tracing = mode.tracing, True
     try:
-        with _recording(True):
+        with recording(True):
             inputs = [_fresh(args[i]) for i in places]
             y = f(*[inputs[places.index(i)] if i in places else a for i, a in enumerate(args)])
     finally:
@@ -100,7 +100,7 @@ def _pull(y, g, inputs, lift):
     known = {}
     if isinstance(y, Tensor) and y.requires_grad and y.node.serial >= min(n.serial for n in wrt):
         g = g.astype(y.dtype)
-        with _recording(lift):
+        with recording(lift):
             known = pull(y.node, wrap(g) if lift else g, wrt, lift)
     zero = lambda x: wrap(np.zeros(x.shape, x.dtype)) if lift else np.zeros(x.shape, x.dtype)
     gs = [known[x.node] if x.node in known else zero(x) for x in inputs]

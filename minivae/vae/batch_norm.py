@@ -12,7 +12,8 @@ import numpy as np
 from autograd import ops
 from autograd.nn import Linear, Module, Parameter, Sequential, check_activation
 from autograd.norm import group_norm
-from autograd.tensor import mode, plain
+from autograd.modes import mode
+from autograd.tensor import plain
 
 from ..checks import check_count
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autograd import Tensor, detect_nan, floors, grad, losses, nn, ops
-from autograd.tensor import debug
+from autograd.modes import debug
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
 

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from autograd import OPS, Tensor, grad, gradcheck, losses, ops
-from autograd.tensor import debug
+from autograd.modes import debug
 
 from .cases import ANALYTIC, CASES, SMOOTH, directional, well_conditioned
 

@@ -87,9 +87,9 @@ def test_every_form_that_the_door_offers_is_in_use():
 def test_group_norm_keeps_of_an_image_only_what_it_was_given(rng):
     x, gain, shift = [Tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((2, 3, 3, 4), (4,), (4,))]
     y = group_norm(x, gain, shift, 2, silu=True)
-    kept = [v for v in y.node.saved[:-1] if v is not None]
-    assert all(a is b.data for a, b in zip(kept, (x, gain, shift), strict=True))
-    assert sum(v.size for v in y.node.saved[-1]["residual"]) == 2 * 2 * 4
+    kept = [v for v in y.node.saved.values() if isinstance(v, np.ndarray)]
+    assert {id(v) for v in kept} == {id(v.data) for v in (x, gain, shift)}
+    assert sum(v.size for v in y.node.saved["residual"]) == 2 * 2 * 4
 
 
 def test_group_norm_in_parts_is_the_same_bit_for_bit(rng, monkeypatch):

@@ -1,0 +1,78 @@
+"""The arguments of an op: which are arrays and which are static, and the one dtype that a call has.
+
+A Tensor keeps its dtype. Python numbers, NumPy's scalars and integer arrays next to a Tensor take its dtype, as Python
+numbers do next to an ndarray; two different float dtypes in one call raise ValueError. (NumPy would make float64 of
+`np.float64(2) * x` for a float32 x, and so of everything after it.)
+"""
+import inspect
+
+import numpy as np
+
+from .tensor import Tensor
+
+
+def names_of(forward, arity):
+    """The names of the forward's arrays and of its static arguments, and the defaults of these."""
+    if isinstance(forward, np.ufunc):
+        return ("x",) if forward.nin == 1 else ("a", "b"), (), {}
+    params = list(inspect.signature(forward).parameters.values())
+    defaults = {p.name: p.default for p in params if p.default is not p.empty}
+    if params[0].kind is inspect.Parameter.VAR_POSITIONAL:         # any number of arrays: concatenate
+        return (), tuple(p.name for p in params[1:]), defaults
+    arity = arity or len(params) - len(defaults)
+    return tuple(p.name for p in params[:arity]), tuple(p.name for p in params[arity:]), defaults
+
+
+def bind(op, args, static, defaults):
+    """The arrays, and the static arguments by name, given or by default. A static argument is no Tensor."""
+    arity = len(op.names) or len(args)
+    if not arity <= len(args) <= arity + len(op.statics):
+        raise TypeError(f"{op.__name__} takes {arity} to {arity + len(op.statics)} arguments, not {len(args)}")
+    static = {**defaults, **dict(zip(op.statics, args[arity:])), **static}
+    for name, given in static.items():
+        if name not in op.statics:
+            raise TypeError(f"{op.__name__} takes no argument {name!r}, only {', '.join([*op.names, *op.statics])}")
+        if isinstance(given, Tensor):
+            raise TypeError(f"{op.__name__} is not differentiable in {name}: give it .data to say that you know")
+    return args[:arity], static
+
+
+def common_dtype(op, args):
+    """The dtype of the Tensors among the arguments, which must be one; None if there is no Tensor."""
+    dtype = None
+    for a in args:
+        if isinstance(a, Tensor):
+            if dtype is None:
+                dtype = a.data.dtype
+            elif a.data.dtype != dtype:
+                raise _two_dtypes(op, dtype, a.dtype)
+    return dtype
+
+
+def _two_dtypes(op, one, other):
+    return ValueError(f"{op.__name__} was given {one} and {other}, and a Tensor keeps one dtype: convert the array "
+                      f"with .astype, or the model with Module.astype")
+
+
+def to_array(op, a, dtype):
+    """The array or number in an argument: numbers and integer arrays take the Tensors' dtype, others must have it."""
+    if isinstance(a, Tensor):
+        return a.data
+    if dtype is None and not isinstance(a, (list, tuple)):         # a function of ndarrays: as NumPy has it
+        return a
+    if isinstance(a, np.generic):
+        a = a.item()
+    if a is None or isinstance(a, (bool, int, float)):
+        return a
+    if _holds_tensors(a):
+        raise ValueError(f"{op.__name__} was given a {type(a).__name__} of Tensors: ops.stack makes one of them")
+    a = np.asarray(a)
+    if dtype is None or a.dtype == dtype:
+        return a
+    if a.dtype.kind not in "biu":
+        raise _two_dtypes(op, a.dtype, dtype)
+    return a.astype(dtype)
+
+
+def _holds_tensors(a):
+    return isinstance(a, (list, tuple)) and any(isinstance(part, Tensor) or _holds_tensors(part) for part in a)
