@@ -28,25 +28,35 @@ def bind(op, args, static, defaults):
     arity = len(op.names) or len(args)
     if not arity <= len(args) <= arity + len(op.statics):
         raise TypeError(f"{op.__name__} takes {arity} to {arity + len(op.statics)} arguments, not {len(args)}")
-    static = {**defaults, **dict(zip(op.statics, args[arity:])), **static}
-    for name, given in static.items():
-        if name not in op.statics:
-            raise TypeError(f"{op.__name__} takes no argument {name!r}, only {', '.join([*op.names, *op.statics])}")
-        if isinstance(given, Tensor):
+    static = {**defaults, **static, **dict(zip(op.statics, args[arity:]))}
+    if unknown := static.keys() - op.statics:
+        raise TypeError(f"{op.__name__} takes no argument {', '.join(unknown)}, only {', '.join(op.names + op.statics)}")
+    for name in static:
+        if isinstance(static[name], Tensor):
             raise TypeError(f"{op.__name__} is not differentiable in {name}: give it .data to say that you know")
     return args[:arity], static
 
 
-def common_dtype(op, args):
-    """The dtype of the Tensors among the arguments, which must be one; None if there is no Tensor."""
-    dtype = None
+def unpack(op, args):
+    """Of the arguments: their arrays or numbers, their Nodes (None for constants), and the dtype of the Tensors.
+
+    The dtype is None if there is no Tensor. Raises ValueError if the arguments have two float dtypes.
+    """
+    values, nodes, dtype, constants = [], [], None, False
     for a in args:
         if isinstance(a, Tensor):
-            if dtype is None:
-                dtype = a.data.dtype
-            elif a.data.dtype != dtype:
+            values.append(a.data)
+            nodes.append(a.node)
+            if dtype is not None and a.data.dtype != dtype:
                 raise _two_dtypes(op, dtype, a.dtype)
-    return dtype
+            dtype = a.data.dtype
+        else:
+            values.append(a)
+            nodes.append(None)
+            constants = True
+    if constants:
+        values = [v if node or v is None else _constant(op, v, dtype) for v, node in zip(values, nodes)]
+    return values, nodes, dtype
 
 
 def _two_dtypes(op, one, other):
@@ -54,15 +64,15 @@ def _two_dtypes(op, one, other):
                       f"with .astype, or the model with Module.astype")
 
 
-def to_array(op, a, dtype):
-    """The array or number in an argument: numbers and integer arrays take the Tensors' dtype, others must have it."""
-    if isinstance(a, Tensor):
-        return a.data
+def _constant(op, a, dtype):
+    """A constant as the op wants it: numbers and integer arrays take the Tensors' dtype, other arrays must have it."""
+    if isinstance(a, np.ndarray) and (a.dtype == dtype or dtype is None):
+        return a
     if dtype is None and not isinstance(a, (list, tuple)):         # a function of ndarrays: as NumPy has it
         return a
     if isinstance(a, np.generic):
         a = a.item()
-    if a is None or isinstance(a, (bool, int, float)):
+    if isinstance(a, (bool, int, float)):
         return a
     if _holds_tensors(a):
         raise ValueError(f"{op.__name__} was given a {type(a).__name__} of Tensors: ops.stack makes one of them")

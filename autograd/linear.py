@@ -7,8 +7,6 @@ theirs: with u = x W + b and the cotangent h = g φ'(u),
 
     ∂L/∂x = h Wᵀ,   ∂L/∂W = xᵀ h,   ∂L/∂b = Σ over the rows of h.
 """
-import numpy as np
-
 from . import ops
 from .floors import faster
 
@@ -19,10 +17,10 @@ def linear(x, w, b=None, activation: str | None = None):
     """φ(x W + b): x (..., in), w (in, out), b (out,) or None; `activation` None, "relu", "tanh" or "sigmoid"."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"linear takes the activations {list(ACTIVATIONS)}, not {activation!r}")
-    if np.ndim(w) != 2 or b is not None and np.shape(b) != np.shape(w)[1:]:
-        raise ValueError(f"linear takes w (in, out) and b (out,), not {np.shape(w)} and {np.shape(b)}")
-    if np.shape(x)[-1:] != np.shape(w)[:1]:
-        raise ValueError(f"linear takes x (..., {len(w)}) for w {np.shape(w)}, not {np.shape(x)}")
+    if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
+        raise ValueError(f"linear takes w (in, out) and b (out,), not {w.shape} and {None if b is None else b.shape}")
+    if x.shape[-1:] != w.shape[:1]:
+        raise ValueError(f"linear takes x (..., {len(w)}) for w {w.shape}, not {x.shape}")
     return _linear(x, w, b, activation=activation)
 
 

@@ -18,8 +18,8 @@ Derivation of (3), for one dimension: KL(q ‖ p) = E_q[ln q] − E_q[ln p]. Und
 
 and their difference is ½ (μ² + σ² − 1 − ln σ²).
 
-Sums run over the last axis, so (B, D) gives (B,), in nats. Each loss is composed of ops, whose derivatives are in the
-table of ops.py.
+Sums run over the last axis, so (B, D) gives (B,), in nats. (1) and (4) are composed of ops; (2) and (3) are ops, with
+their derivatives beside them.
 """
 import math
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from . import ops
 from .floors import faster
+from .primitive import op
 from .tensor import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
@@ -39,17 +40,25 @@ def bernoulli_nll(logits, x):
     return ops.sum(x * ops.softplus(-logits) + (1 - x) * ops.softplus(logits), axis=-1)    # (1)
 
 
-def gaussian_nll(x, mu, logvar):
+def _gaussian_nll(x, mu, logvar):
     """−ln N(x; mu, exp(logvar)): arguments (..., D) or broadcast to that; returns (...,) nats."""
-    x, mu, logvar = _arrays(x, mu, logvar)
-    return 0.5 * ops.sum(LOG_2PI + logvar + ops.square(x - mu) * ops.exp(-logvar), axis=-1)        # (2)
+    return 0.5 * np.sum(LOG_2PI + logvar + (x - mu) ** 2 * np.exp(-logvar), axis=-1)       # (2)
 
 
-def gaussian_kl(mu, logvar):
+def _gaussian_kl(mu, logvar):
     """KL(N(mu, exp(logvar)) ‖ N(0, 1)): (..., D) each; returns (...,) nats."""
-    mu, logvar = _arrays(mu, logvar)
-    excess = ops.expm1(logvar)                                     # σ² − 1, with all its digits where σ² is nearly 1
-    return 0.5 * ops.sum(ops.square(mu) + (excess - logvar), axis=-1)                      # (3)
+    return 0.5 * np.sum(mu * mu + (np.expm1(logvar) - logvar), axis=-1)                    # (3)
+
+
+# The derivatives of (2) and (3) in each argument. expm1(ln σ²) is σ² − 1 with all its digits where σ² is nearly 1.
+gaussian_nll = op(_gaussian_nll,
+                  lambda g, x, mu, logvar: g[..., None] * (x - mu) * np.exp(-logvar),
+                  lambda g, x, mu, logvar: g[..., None] * (mu - x) * np.exp(-logvar),
+                  lambda g, x, mu, logvar: 0.5 * g[..., None] * (1 - np.square(x - mu) * np.exp(-logvar)))
+gaussian_kl = op(_gaussian_kl,
+                 lambda g, mu, shapes: g[..., None] * np.broadcast_to(mu, np.broadcast_shapes(*shapes)),
+                 lambda g, logvar, shapes: 0.5 * g[..., None] * np.broadcast_to(np.expm1(logvar),
+                                                                               np.broadcast_shapes(*shapes)))
 
 
 def softmax_cross_entropy(logits, labels):

@@ -13,9 +13,9 @@ from operator import itemgetter
 
 import numpy as np
 
-from .arguments import bind, common_dtype, names_of, to_array
+from .arguments import bind, names_of, unpack
 from .modes import debug, mode
-from .tensor import NUMPY, Node, Tensor, wrap
+from .tensor import NUMPY, Node, wrap
 
 OPS = {}                                     # name -> op
 
@@ -41,41 +41,43 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     numpy = forward if isinstance(forward, np.ufunc) else numpy
     names, statics, defaults = names_of(forward, None if joint else len(vjps))
     wanted = [list(inspect.signature(v).parameters)[1:] for v in ([joint] if joint else vjps)]    # all but g
+    asks_shapes = any("shapes" in each for each in wanted)
     may_have = {"y", *names, *statics, "shapes", *["residual"] * residual, *["needs"] * bool(joint)}
     if unknown := {n for each in wanted for n in each} - may_have:
         raise ValueError(f"a VJP names {', '.join(sorted(unknown))}, and of its arguments knows g, y, "
                          f"{', '.join([*names, 'shapes', *statics])}")
-    kept = {}                                # which arguments require a gradient -> the names of what to keep
+    kept = {}                                # which arguments require a gradient -> what to keep, see `keep`
 
     def apply(*args, **static):
         if statics or static or names and len(args) != len(names):
             args, static = bind(apply, args, static, defaults)
-        dtype = common_dtype(apply, args)
-        values = [to_array(apply, a, dtype) for a in args]
+        values, parents, dtype = unpack(apply, args)
         y = forward(*values, **static)
         if residual:
             y, static["residual"] = y
-        y = np.asarray(y, dtype)
+        y, node = np.asarray(y, dtype), None
         if dtype is None:                                          # no Tensor was given: a function of ndarrays
             return y
-        parents = [a.node if isinstance(a, Tensor) else None for a in args]
-        node = record(y, values, parents, static) if mode.recording and any(parents) else None
+        if mode.recording and any(parents):
+            needs = tuple(map(bool, parents))                      # a Node is true, None is not
+            if needs not in kept:
+                kept[needs] = keep(needs)
+            known = (y, *values)
+            saved = {n: known[i] for n, i in kept[needs]}
+            if asks_shapes:
+                static["shapes"] = [np.shape(v) for v in values]
+            if joint:
+                static["needs"] = needs
+            node = Node(apply, parents, saved | static if static else saved, y.shape, y.dtype)
         if debug.watch:
             debug.watch(y, apply, values, node)
         return wrap(y, node)
 
-    def record(y, values, parents, static):
-        needs = tuple([p is not None for p in parents])
-        if needs not in kept:
-            active = wanted if joint else [each for each, needed in zip(wanted, needs) if needed]
-            kept[needs] = dict.fromkeys([n for each in active for n in each] + [*names, *statics] * bool(twin))
-        known = {"y": y, **dict(zip(names, values)), **static}
-        saved = {n: known[n] for n in kept[needs] if n in known}
-        if "shapes" in kept[needs]:
-            saved["shapes"] = [np.shape(v) for v in values]
-        if "needs" in kept[needs]:
-            saved["needs"] = needs
-        return Node(apply, parents, saved, y.shape, y.dtype)
+    def keep(needs):
+        """The names that the VJPs of these arguments ask for, and where each is in (y, *values)."""
+        active = wanted if joint else [each for each, needed in zip(wanted, needs) if needed]
+        asked = {n for each in active for n in each} | set(names if twin else ())
+        return [(n, i) for i, n in enumerate(["y", *names]) if n in asked]
 
     apply.__name__ = apply.__qualname__ = name or (numpy or forward).__name__.strip("_")
     apply.__doc__ = f"As np.{numpy.__name__}, differentiable." if numpy else forward.__doc__

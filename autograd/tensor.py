@@ -231,14 +231,21 @@ def pull(root, g, wrt=(), lift=False, free=False):
     waiting, cotangents, reached = [(-root.serial, root)], {root: g}, {}
     while waiting:
         node = heappop(waiting)[1]
-        g = cotangents.pop(node)
-        if node.op is None or node in wrt:
+        op, g = node.op, cotangents.pop(node)
+        if op is None and node.stale:
+            raise RuntimeError(f"a parameter of shape {node.shape} was changed between forward and backward")
+        if op is None or node in wrt:
             reached[node] = g
             continue
-        for parent, gp in _apply_vjps(node, g, oldest, lift):                              # (1), (2)
+        saved = _saved(node, lift)
+        together = _all_at_once(op, g, saved, lift) if op.joint or op.twin else None
+        for i, parent in enumerate(node.parents):
+            if parent is None or parent.serial < oldest:
+                continue
+            gp = op.vjps[i](g, saved) if together is None else together[i]                 # (1), (2)
             gp = _fit(gp, g, parent, lift)                                                 # (3)
             if debug.watch:
-                debug.watch(plain(gp), node.op, (), node)
+                debug.watch(plain(gp), op, (), node)
             if parent in cotangents:
                 cotangents[parent] = cotangents[parent] + gp                               # (1): the sum
             else:
@@ -246,49 +253,38 @@ def pull(root, g, wrt=(), lift=False, free=False):
                 heappush(waiting, (-parent.serial, parent))
         if free:
             node.saved, node.parents = None, ()
-    for leaf in reached:
-        if leaf.op is None and leaf.stale:
-            raise RuntimeError(f"a parameter of shape {leaf.shape} was changed between forward and backward")
     return reached
 
 
-def _apply_vjps(node, g, oldest, lift):
-    """(parent, its cotangent) for each parent that is not older than `oldest`."""
-    op, saved, together = node.op, node.saved, None
-    if saved is None:
+def _saved(node, lift):
+    """What the node saved; with `lift`, its arrays as Tensors that know where they came from."""
+    if node.saved is None:
         raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
-    if lift:                                                                               # (4)
-        origin = {"y": node, **dict(zip(op.names, node.parents))}
-        saved = {name: wrap(v, origin[name]) if origin.get(name) else v for name, v in saved.items()}
-    if lift and op.twin:
-        together = _through_twin(op, g, saved)
-    elif op.joint:
-        together = op.joint(g, saved)
-    for i, parent in enumerate(node.parents):
-        if parent is not None and parent.serial >= oldest:
-            yield parent, together[i] if together else op.vjps[i](g, saved)
+    if not lift:
+        return node.saved
+    origin = {"y": node, **dict(zip(node.op.names, node.parents))}
+    return {name: wrap(v, origin[name]) if origin.get(name) else v for name, v in node.saved.items()}      # (4)
 
 
-def _through_twin(op, g, saved):
-    """The cotangents of a fused op's arguments by way of its twin, which is composed of ops of the table."""
+def _all_at_once(op, g, saved, lift):
+    """The cotangents of all arguments, by the joint VJP, or of a derivative by way of the twin; None if by neither."""
+    if not (lift and op.twin):
+        return op.joint and op.joint(g, saved)
     inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]
-    traced = [x for x in inputs if isinstance(x, Tensor)]
     y = op.twin(*inputs, **{name: saved[name] for name in op.statics})
-    found = pull(y.node, g, wrt={x.node for x in traced}, lift=True)
+    found = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
     return [found.get(x.node, wrap(np.zeros(x.shape, x.dtype))) if isinstance(x, Tensor) else None for x in inputs]
 
 
 def _fit(gp, g, parent, lift):
-    """The cotangent gp, made from g, in the shape and dtype of `parent`."""
-    if lift:
-        gp = gp if isinstance(gp, Tensor) else wrap(np.asarray(gp))
-    elif type(gp) is not np.ndarray:
-        gp = np.asarray(gp)
+    """The cotangent gp, made from g, as an array, or a Tensor with `lift`, of the shape and dtype of `parent`."""
+    if not isinstance(gp, Tensor if lift else np.ndarray):
+        gp = wrap(np.asarray(gp)) if lift else np.asarray(gp)
     if gp.shape != parent.shape:
         extra = gp.ndim - len(parent.shape)
         repeated = [i for i, n in enumerate(parent.shape, extra) if n == 1 != gp.shape[i]]
         gp = gp.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(parent.shape)  # (3)
-    if gp.dtype != parent.dtype:
+    if gp.dtype is not parent.dtype:
         gp = gp.astype(parent.dtype)
     if parent.op is None and not lift and (gp is g or gp.base is not None):
         gp = gp.copy()                       # a leaf keeps its gradient, so it must own the array
