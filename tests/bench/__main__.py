@@ -61,7 +61,7 @@ def main():
     conditional = {f.__name__: f for f in steps.CONDITIONAL}
     parser.add_argument("names", nargs="*",
                         help=f"which (default: all of {', '.join(BENCHES)}); and the slow {', '.join(SLOW)}")
-    parser.add_argument("--rounds", type=int, default=7, help="turns that each contender takes (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns that each contender takes (default: %(default)s)")
     parser.add_argument("--condition", choices=CONDITIONS, default="idle",
                         help="; ".join(f"{name}: {what}" for name, what in CONDITIONS.items())
                         + f"; all but idle are for {', '.join(conditional)} (default: %(default)s)")

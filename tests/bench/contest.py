@@ -5,9 +5,9 @@ In one process, the threads and the allocators of the packages disturb each othe
 program. A contender that waits for its turn is stopped by SIGSTOP. Therefore no thread of it can spin, and no pause is
 needed for its threads to fall asleep.
 
-A round gives each contender one turn, and every second round has the reverse order. A turn's figure is the median time
-of a training step, a contender's figure is the median over its turns, and a row of the report is a ratio of two
-contenders' figures.
+A round gives each contender one turn, and every second round has the reverse order. A turn's figure is the mean time of
+a training step, because JAX returns before a step is done and only many steps together can be timed. A contender's
+figure is the median over its turns, and a row of the report is a ratio of two contenders' figures.
 """
 import json
 import os
@@ -64,7 +64,7 @@ class Worker:
         return json.loads(line)
 
     def turn(self, seconds):
-        """The median time of a training step, in seconds."""
+        """The mean time of a training step, in seconds."""
         self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()

@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import signal
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -36,19 +35,18 @@ def thread_times():
 
 
 def timed(step, seconds):
-    """The median time of a training step during so many seconds, and the number of threads that took part."""
+    """The mean time of a training step during so many seconds, and the number of threads that took part."""
     end = time.perf_counter() + seconds / 4                        # this process was asleep: its caches are cold
     step()
     while time.perf_counter() < end:
         step()
-    times, before, begin = [], thread_times(), time.perf_counter()
-    while not times or time.perf_counter() < begin + seconds:
-        start = time.perf_counter()
+    before, calls, begin = thread_times(), 0, time.perf_counter()
+    while not calls or time.perf_counter() < begin + seconds:
         step()
-        times.append(time.perf_counter() - start)
-    least = BUSY_SHARE * (time.perf_counter() - begin) * 1e9
-    threads = sum(spent - before.get(thread, 0) > least for thread, spent in thread_times().items())
-    return {"seconds": statistics.median(times) / getattr(step, "calls", 1), "threads": threads}
+        calls += 1
+    spent = time.perf_counter() - begin
+    threads = sum(after - before.get(thread, 0) > BUSY_SHARE * spent * 1e9 for thread, after in thread_times().items())
+    return {"seconds": spent / calls / getattr(step, "calls", 1), "threads": threads}
 
 
 def build(maker, arguments):
