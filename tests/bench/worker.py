@@ -5,8 +5,8 @@ process builds the step, calls it a few times, so that everything is compiled, a
 each line on the standard input is a number of seconds: the process times the step for so long, and writes the result.
 All lines that it writes are JSON.
 
-A step may have two attributes. `parameters` is the size of the model, by which the peers' work is compared.
-`calls` says how many training steps one call makes, if it is not one.
+A step may have two attributes. `parameters` is the size of the model. A step that has it returns the loss, and both are
+compared with the peers'. `calls` says how many training steps one call makes, if it is not one.
 """
 import ctypes
 import gc
@@ -57,8 +57,9 @@ def build(maker, arguments):
     for _ in range(WARM_UP_CALLS - 1):
         if time.perf_counter() < end:
             step()
-    return step, {"parameters": getattr(step, "parameters", None),
-                  "loss": float(first.item()) if hasattr(first, "item") else None}
+    if not hasattr(step, "parameters"):
+        return step, {"parameters": None}
+    return step, {"parameters": step.parameters, "loss": float(first.item())}
 
 
 def main():
