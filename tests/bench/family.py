@@ -1,7 +1,7 @@
-"""The VAE's family in numbers: a step of each variant, what a label and a part of an image say, and what β untangles.
+"""The VAE's family: a step of each variant; what the label and a part of an image bring; what β disentangles.
 
-Each takes the number of rounds and the `medians` of the report, and returns rows: what, value, target, detail. The
-slow ones, a quarter of an hour and three of them, run only when they are named.
+Each function takes a Contest, and returns rows: what, value, target, detail. Those of SLOW train for many minutes, and
+run only when they are named.
 """
 import contextlib
 import io
@@ -16,32 +16,29 @@ from minivae.metrics.classifier import digit_classifier
 from minivae.train import fit
 from minivae.vae import CVAE, DIPVAE, VAE, BetaTCVAE, BetaVAE, FactorVAE, FeedForward
 
+from .contest import contender
+from .ours import digits, players
 
-def variants(rounds, medians):
+
+VARIANTS = {"VAE": (VAE, {}), "CVAE": (CVAE, {"condition_dim": 10}), "BetaVAE": (BetaVAE, {}),
+            "BetaTCVAE": (BetaTCVAE, {"data_size": 60_000}), "DIPVAE": (DIPVAE, {}), "FactorVAE": (FactorVAE, {})}
+
+
+def variant(name, D, d):
+    """A training step of one of VARIANTS, batch 128."""
+    cls, options = VARIANTS[name]
+    x, y = digits(D, 128), np.random.default_rng(0).integers(0, 10, 128)
+    return players(cls(D, latent_dim=d, hidden=(400,), rng=np.random.default_rng(0), **options),
+                   (x, y) if cls is CVAE else x)
+
+
+def variants(contest):
     """A step of the CVAE on digits, and of those that weigh the KL otherwise on sprites, beside the VAE's."""
-    rng = np.random.default_rng(0)
-
-    def stepper(model, batch):
-        players = model.optimizer() if hasattr(model, "optimizer") else optim.Adam(model.parameters(), 1e-3)
-
-        def step():
-            for player, loss, _ in model.objectives(batch, rng):
-                turn = players if player is None else players[player]
-                turn.zero_grad()
-                loss.backward()
-                turn.step()
-        return step
-    rows, y = [], rng.integers(0, 10, 128)
-    for D, d, classes in ((784, 20, {"CVAE": (CVAE, {"condition_dim": 10})}),
-                          (1024, 10, {"BetaVAE": (BetaVAE, {}), "BetaTCVAE": (BetaTCVAE, {"data_size": 60_000}),
-                                      "DIPVAE": (DIPVAE, {}), "FactorVAE": (FactorVAE, {})})):
-        x = (rng.random((128, D)) < 0.13).astype(np.float32)
-        steps = {name: stepper(cls(D, latent_dim=d, hidden=(400,), rng=rng, **options), (x, y) if cls is CVAE else x)
-                 for name, (cls, options) in {"VAE": (VAE, {}), **classes}.items()}
-        times = medians(steps, rounds)
-        rows += [(f"train step of {name} / the VAE's, {D}-400-{d}", times[name] / times["VAE"],
-                  2.0 if name == "FactorVAE" else 1.15, f"{times[name] * 1e3:.3g} / {times['VAE'] * 1e3:.3g} ms")
-                 for name in classes]
+    rows = []
+    for D, d, names in ((784, 20, ("CVAE",)), (1024, 10, ("BetaVAE", "BetaTCVAE", "DIPVAE", "FactorVAE"))):
+        rows += contest.compare(f"train step, {D}-400-{d}", {
+            name: contender("family:variant", name, D, d) for name in ("VAE", *names)},
+            [(name, "VAE", 2.0 if name == "FactorVAE" else 1.15) for name in names])
     return rows
 
 
@@ -52,7 +49,7 @@ def trained(model, batches, epochs):
     return model
 
 
-def conditional(rounds, medians):
+def conditional(contest):
     """What the label brings, and whether samples are what was asked for: the demo's model and schedule."""
     train, test, sizes = mnist("train"), mnist("test"), dict(latent_dim=4, hidden=(400, 400))
     rng, x = np.random.default_rng(0), binarise(test.images, np.random.default_rng(1))
@@ -67,7 +64,7 @@ def conditional(rounds, medians):
              f"+- {gain.std() / len(gain) ** 0.5:.2f}")]
 
 
-def completion(rounds, medians):
+def completion(contest):
     """-ELBO of the quadrants that are not given, scored once, at the epoch where held-out training digits were best.
 
     The task is that of Sohn, Lee and Yan 2015, the targets are the figures of Pyro's example, pyro.ai/examples/cvae.
@@ -109,7 +106,7 @@ def early_stopped(model, fitted, held, test, patience=3, most=40):
     return loss(test)
 
 
-def untangling(rounds, medians, seconds=180, seeds=5):
+def untangling(contest, seconds=180, seeds=5):
     """The mutual information gap of three models on sprites, `seconds` of training each."""
     data = sprites(32, orientations=1, xs=16, ys=16)
     x, factors, gaps = data[:].reshape(len(data), -1) / np.float32(255), data.factors(slice(None)), {}
@@ -127,3 +124,7 @@ def untangling(rounds, medians, seconds=180, seeds=5):
     report = {name: (np.mean(v), np.std(v, ddof=1) / len(v) ** 0.5) for name, v in gaps.items()}
     detail = "; ".join(f"{name}: {mean:.3f} +- {error:.3f}" for name, (mean, error) in report.items())
     return [("1 - MIG of beta-TCVAE on sprites", 1 - report["beta-TCVAE, 6"][0], 0.7, detail)]
+
+
+BENCHES = (variants,)
+SLOW = conditional, completion, untangling
