@@ -58,4 +58,10 @@ def compiled(loop=None, **options):
     return FAST.kernel(loop, **options) if FAST else loop
 
 
+def keep_memory():
+    """For a program that owns its process: keep the memory of arrays for the next ones (see fast/memory.py)."""
+    if FAST:
+        FAST.memory.keep()
+
+
 exp_minus = FAST.exp_minus if FAST else lambda a: math.exp(-a)

@@ -12,6 +12,8 @@ import textwrap
 import time
 from pathlib import Path
 
+from autograd.floors import keep_memory
+
 from . import FOLDER
 
 
@@ -71,4 +73,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()                                                  # a demo owns its process
     sys.exit(main(sys.argv[1:]))

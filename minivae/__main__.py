@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autograd import no_grad, optim
+from autograd.floors import keep_memory
 
 from . import runs
 from .data import Batches, binarise
@@ -251,4 +252,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()                                                  # the command line owns its process
     sys.exit(main())
