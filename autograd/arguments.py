@@ -19,8 +19,23 @@ def names_of(forward, arity):
     defaults = {p.name: p.default for p in params if p.default is not p.empty}
     if params[0].kind is inspect.Parameter.VAR_POSITIONAL:         # any number of arrays: concatenate
         return (), tuple(p.name for p in params[1:]), defaults
-    arity = arity or len(params) - len(defaults)
+    arity = arity or len(params) - len(defaults)                   # None for a joint VJP
     return tuple(p.name for p in params[:arity]), tuple(p.name for p in params[arity:]), defaults
+
+
+def named_by(vjp):
+    """What a VJP names: all its parameters but the first, which is the cotangent of the output."""
+    return list(inspect.signature(vjp).parameters)[1:]
+
+
+def check_names(names, statics, wanted, extras):
+    """Raise ValueError if a VJP names what it cannot have, or if an argument has a name that stands for another thing."""
+    if taken := {"y", "shapes", "residual", "needs"} & {*names, *statics}:
+        raise ValueError(f"the forward's arguments may not be called {', '.join(sorted(taken))}: VJPs know other things "
+                         f"by these names")
+    if unknown := {n for each in wanted for n in each} - {"y", *names, *statics, *extras}:
+        raise ValueError(f"a VJP names {', '.join(sorted(unknown))}, and of its arguments knows "
+                         f"{', '.join(['g', 'y', *names, *sorted(extras), *statics])}")
 
 
 def bind(op, args, static, defaults):
@@ -54,7 +69,7 @@ def unpack(op, args):
             values.append(a)
             nodes.append(None)
             constants = True
-    if constants:
+    if constants:                                                  # None is an array left out, such as a bias
         values = [v if node or v is None else _constant(op, v, dtype) for v, node in zip(values, nodes)]
     return values, nodes, dtype
 

@@ -4,11 +4,11 @@ from threading import local
 
 
 class Mode(local):
-    """Each thread has its own. Set by no_grad(), and by grad() and the other transforms."""
+    """Each thread has its own, made by `__init__`. Set by no_grad(), and by grad() and the other transforms."""
 
     def __init__(self):
         self.recording = True
-        self.tracing = False                 # a transform is running its function
+        self.tracing = False                 # a transform runs its function: float(x) and np.asarray(x) raise
 
 
 class Debug:

@@ -8,6 +8,7 @@ Notation: x, or a and b, are the arguments, y the output, g = ∂L/∂y. A VJP r
     (4)  Y = A⁻¹:  ∂L/∂A = −Yᵀ G Yᵀ;   ln|det A|:  ∂L/∂A = g A⁻ᵀ                              [ops.inverse]
     (5)  A = L Lᵀ, P = tril(LᵀG) with its diagonal halved:  ∂L/∂A = ½ L⁻ᵀ (P + Pᵀ) L⁻¹       [ops.cholesky]
 
+A VJP runs on ndarrays and, for derivatives of higher order, on Tensors: `np.cos(x)` is then the op `cos` of a Tensor.
 At kinks and ties the derivative is PyTorch's: 0 at relu's and |x|'s kink, equal shares for ties of maximum, minimum,
 max and min, 1 at the bounds of clip. Functions given no Tensor return ndarrays. Names and arguments are NumPy's
 wherever NumPy has the function. Sources: M. Giles, Collected matrix derivative results for forward and reverse mode
@@ -15,6 +16,7 @@ algorithmic differentiation, 2008, for (3) and (4); I. Murray, arXiv:1602.07527,
 """
 import builtins
 import math
+import types
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -82,13 +84,14 @@ maximum = op(np.maximum, lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a > 
                          lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a > b, 0, g)))
 minimum = op(np.minimum, lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a < b, g, 0)),
                          lambda g, a, b: np.where(a == b, 0.5 * g, np.where(a < b, 0, g)))
-choose = op(lambda a, b, condition: np.where(condition, a, b),
+_where = op(lambda a, b, condition: np.where(condition, a, b),
             lambda g, condition: np.where(condition, g, 0),
             lambda g, condition: np.where(condition, 0, g), name="where")
 clip = op(lambda x, a_min=None, a_max=None: np.clip(x, a_min, a_max), lambda g, y, x: np.where(x == y, g, 0),
           numpy=np.clip)
 _power = op(np.power, lambda g, a, b: g * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)),
                       lambda g, a, b, y: g * y * np.log(np.where((a == 0) & (b >= 0), 1, a)))
+# A constant exponent needs no logarithm, so the base may be negative.
 _power_n = op(lambda x, n: x ** n, lambda g, x, n: g * (n * x ** (n - 1)) if n else 0 * g, name="power_n")
 
 
@@ -101,7 +104,7 @@ def power(a, b):
 
 def where(condition, a, b):
     """As np.where with three arguments, differentiable in `a` and `b`."""
-    return choose(a, b, condition=np.asarray(plain(condition), bool))
+    return _where(a, b, condition=np.asarray(plain(condition), bool))
 
 
 # Shapes and sums: linear, so each one's VJP is another of them -------------------------------------------- (2)
@@ -113,14 +116,7 @@ def kept_shape(shape, axis):
     return tuple(1 if i in gone else n for i, n in enumerate(shape))
 
 
-BASIC = {int, slice, type(None), type(...)}                        # what basic indexing is made of
-
-
-def _spread(g, shape):
-    """g broadcast to `shape`; one number, which is what a loss's gradient is, by hand, since NumPy takes 2 µs."""
-    if g.size == 1 and g.__class__ is np.ndarray:
-        return np.ndarray(shape, g.dtype, g, strides=(0,) * len(shape))
-    return np.broadcast_to(g, shape)
+BASIC = {int, slice, type(None), types.EllipsisType}               # what basic indexing is made of
 
 
 def _scatter_add(x, index, shape):
@@ -134,7 +130,7 @@ def _scatter_add(x, index, shape):
 
 
 sum = op(lambda x, axis=None, keepdims=False: np.add.reduce(x, axis=axis, keepdims=keepdims),
-         lambda g, shapes, axis: _spread(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
+         lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
 broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)
 cumsum = op(lambda x, axis=None: np.cumsum(x, axis),
             lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]),
@@ -225,7 +221,7 @@ def _to_extremes(g, x, y, axis):
 
 def _logsumexp(x, axis=None, keepdims=False):
     """ln Σ exp x, shifted by the maximum so that nothing overflows."""
-    top = np.max(x.real, axis=axis, keepdims=True)
+    top = np.max(x.real, axis=axis, keepdims=True)                 # .real, for gradcheck's complex step
     top = np.where(np.isfinite(top), top, 0)
     y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else y.reshape(np.sum(x, axis=axis).shape)
@@ -255,7 +251,7 @@ def _mean(x, axis=None, keepdims=False):
     return total / (x.size / builtins.max(1, total.size))
 
 
-mean = op(_mean, lambda g, shapes, axis: _spread(g.reshape(kept_shape(shapes[0], axis)) / (
+mean = op(_mean, lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)) / (
     math.prod(shapes[0]) / builtins.max(1, g.size)), shapes[0]), numpy=np.mean)
 
 
@@ -298,7 +294,7 @@ _logdet = op(lambda x: np.linalg.slogdet(x)[1], lambda g, x: g.reshape((*g.shape
 
 def _cholesky_vjp(g, y):
     m = _t(y) @ g
-    s = np.linalg.solve(_t(y), np.tril(m) + _t(np.tril(m, -1)))    # L⁻ᵀ (P + Pᵀ), twice P's diagonal being M's
+    s = np.linalg.solve(_t(y), np.tril(m) + _t(np.tril(m, -1)))    # L⁻ᵀ (P + Pᵀ): P's diagonal is half of M's
     return 0.5 * _t(np.linalg.solve(_t(y), _t(s)))
 
 
@@ -341,10 +337,10 @@ def einsum(subscripts, a, b):
     return _einsum(a, b, one=one, two=two, out=out)
 
 
-def _einsum_to(target, shape, x, have, y, others):
-    """The sum of x_have y_others onto `target`, repeated along those of its axes that neither has."""
-    found = "".join(c for c in target if c in have + others)
-    z = einsum(f"{have},{others}->{found}", x, y)
+def _einsum_to(target, shape, x, x_axes, y, y_axes):
+    """The sum of x y onto the axes `target`, repeated along those that neither x nor y has."""
+    found = "".join(c for c in target if c in x_axes + y_axes)
+    z = einsum(f"{x_axes},{y_axes}->{found}", x, y)
     sizes = iter(z.shape)
     return np.broadcast_to(z.reshape(tuple(next(sizes) if c in found else 1 for c in target)), shape)
 

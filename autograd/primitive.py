@@ -3,17 +3,21 @@
     tanh = op(np.tanh, lambda g, y: g * (1 - y * y))
     mul = op(np.multiply, lambda g, b: g * b, lambda g, a: g * a)
 
-There is one VJP for each array. It says by the names of its parameters what it needs, and nothing else is kept: first
+There is one VJP for each array. It says by the names of its parameters what it needs, and no other array is kept: first
 `g`, the cotangent of the output; then any of `y`, the output; the forward's own arguments (`x`, or `a` and `b`, for a
 ufunc); `shapes`, the shapes of all arguments; and static arguments such as `axis`. A VJP returns a new array, `g` itself,
 or a view of `g`. The engine undoes broadcasting and keeps the dtype, so no VJP has to.
+
+What the forward computes on the way and a VJP needs is its residual. A VJP that uses it cannot be differentiated again, so
+such an op has a twin, the same function made of other ops, for derivatives of higher order:
+
+    square = op(lambda x: (x * x, 2 * x), lambda g, residual: g * residual, residual=True, twin=lambda x: x * x)
 """
-import inspect
 from operator import itemgetter
 
 import numpy as np
 
-from .arguments import bind, names_of, unpack
+from .arguments import bind, check_names, named_by, names_of, unpack
 from .modes import debug, mode
 from .tensor import NUMPY, Node, wrap
 
@@ -29,10 +33,9 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     joint     one VJP for all arrays (the arguments without a default), which returns a tuple; it may also name `needs`,
               a tuple that says which of them require a gradient
     residual  the forward returns `(y, residual)`, and VJPs may name `residual`; needs a twin
-    twin      the same function composed of other ops: what the op is tested against, and what second and higher
-              derivatives go through
-    numpy     the NumPy function that the op takes the place of when it is called with a Tensor
-    name      by default that of `numpy` or `forward`
+    twin      the same function composed of other ops: what the op is tested against, and what derivatives of the second
+              and higher order go through instead of the VJPs
+    numpy     the NumPy function that the op takes the place of when it is called with a Tensor; `name` is the op's name
     """
     if residual and not twin:
         raise ValueError("a residual is not differentiable: name a twin")
@@ -40,30 +43,29 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
         raise ValueError(f"np.{forward.__name__} takes {forward.nin} arrays and needs as many VJPs, not {len(vjps)}")
     numpy = forward if isinstance(forward, np.ufunc) else numpy
     names, statics, defaults = names_of(forward, None if joint else len(vjps))
-    wanted = [list(inspect.signature(v).parameters)[1:] for v in ([joint] if joint else vjps)]    # all but g
+    wanted = [named_by(v) for v in ([joint] if joint else vjps)]
+    extras = {"shapes"} | ({"residual"} if residual else set()) | ({"needs"} if joint else set())
+    check_names(names, statics, wanted, extras)
     asks_shapes = any("shapes" in each for each in wanted)
-    may_have = {"y", *names, *statics, "shapes", *["residual"] * residual, *["needs"] * bool(joint)}
-    if unknown := {n for each in wanted for n in each} - may_have:
-        raise ValueError(f"a VJP names {', '.join(sorted(unknown))}, and of its arguments knows g, y, "
-                         f"{', '.join([*names, 'shapes', *statics])}")
-    kept = {}                                # which arguments require a gradient -> what to keep, see `keep`
+    plans = {}                               # which arguments require a gradient -> [(name, place in (y, *values))]
 
     def apply(*args, **static):
-        if statics or static or names and len(args) != len(names):
+        if statics or static or names and len(args) != len(names):             # else there are arrays only, all of them
             args, static = bind(apply, args, static, defaults)
         values, parents, dtype = unpack(apply, args)
         y = forward(*values, **static)
         if residual:
             y, static["residual"] = y
-        y, node = np.asarray(y, dtype), None
+        y = np.asarray(y, dtype)
         if dtype is None:                                          # no Tensor was given: a function of ndarrays
             return y
+        node = None
         if mode.recording and any(parents):
             needs = tuple(map(bool, parents))                      # a Node is true, None is not
-            if needs not in kept:
-                kept[needs] = keep(needs)
+            if needs not in plans:
+                plans[needs] = what_to_keep(needs)
             known = (y, *values)
-            saved = {n: known[i] for n, i in kept[needs]}
+            saved = {n: known[i] for n, i in plans[needs]}
             if asks_shapes:
                 static["shapes"] = [np.shape(v) for v in values]
             if joint:
@@ -73,8 +75,8 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
             debug.watch(y, apply, values, node)
         return wrap(y, node)
 
-    def keep(needs):
-        """The names that the VJPs of these arguments ask for, and where each is in (y, *values)."""
+    def what_to_keep(needs):
+        """What the VJPs of these arguments name, and where each is in (y, *values)."""
         active = wanted if joint else [each for each, needed in zip(wanted, needs) if needed]
         asked = {n for each in active for n in each} | set(names if twin else ())
         return [(n, i) for i, n in enumerate(["y", *names]) if n in asked]

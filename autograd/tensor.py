@@ -17,7 +17,11 @@ name, and no Node knows a Tensor. So there are no reference cycles, and the grap
 
 In a plain backward pass, VJPs get ndarrays and are plain NumPy. If the derivative is to be differentiated again
 (`lift=True`), the same VJPs get Tensors, whose operators record a new graph: one table serves derivatives of every order.
-Arrays are kept as they are, not copied: do not change an array that was given to an op before its backward pass.
+A VJP cannot see which of the two it gets, since it uses operators, ops, and NumPy functions that have an op. Example (4):
+∇f = ½ (g A x + g Aᵀ x) is then itself a graph, and walking back from it gives ∇²f.
+
+Arrays are kept as they are, not copied: do not change an array that was given to an op before its backward pass. The
+names in brackets are those of the tests that check an equation.
 
 A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapters 3 and 6.
 """
@@ -31,24 +35,24 @@ from .modes import debug, mode
 
 NUMPY = {}                                   # NumPy function -> the op that takes its place when it is given a Tensor
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-serial = count()
+serials = count()
 
 
 class Node:
     """One application of an op: the Nodes of its arguments (None for constants), and what its VJPs name.
 
     `saved` maps names to arrays and static arguments; it is None after `backward` has freed it. A Node has a larger
-    serial number than its parents, since they were made before.
+    serial number than its parents, since they were made before. `site` is for detect_nan(): the user's line.
     """
     __slots__ = ("op", "parents", "saved", "shape", "dtype", "serial", "site")
 
     def __init__(self, op, parents, saved, shape, dtype):
         self.op, self.parents, self.saved, self.shape, self.dtype = op, parents, saved, shape, dtype
-        self.serial = next(serial)
+        self.serial = next(serials)
 
 
 class Leaf(Node):
-    """A Node that no op made: the walk back ends here, and `backward` leaves the gradient here."""
+    """A Node that no op made: the walk back ends here. It is stale once its Tensor has been assigned a new value."""
     __slots__ = ("grad", "stale")
 
     def __init__(self, shape, dtype, grad=None):
@@ -101,25 +105,25 @@ class Tensor:
         if g.shape != self.shape:
             raise ValueError(f"`gradient` has shape {g.shape}, the Tensor {self.shape}")
         for leaf, g in pull(self.node, g, free=True).items():
-            leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)
+            leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)              # 0-d stays an array
 
     def assign(self, value=None):
-        """Overwrite `.data`; without a value, only mark it as modified. Backward through an older graph then raises."""
+        """Overwrite a leaf's `.data`, or only mark it as modified: backward through an older graph of it then raises."""
+        if self.node and self.node.op:
+            raise ValueError(f"only a leaf or a constant can be assigned, not the result of {self.node.op.__name__}")
         if value is not None:
             if np.shape(value) != self.shape:
                 raise ValueError(f"cannot assign an array of shape {np.shape(value)} to a Tensor of shape {self.shape}")
             self.data[...] = value
-        if isinstance(self.node, Leaf):
-            self.node.stale, self.node = True, Leaf(self.data.shape, self.data.dtype, self.node.grad)
+        if self.node:
+            self.node.stale = True
+            self.node = Leaf(self.data.shape, self.data.dtype, self.node.grad)
 
     def detach(self):
         """The same data as a constant."""
         return wrap(self.data)
 
-    def item(self):
-        return self.data.item()
-
-    # Operators and methods: each is the op of that name in ops.py.
+    # Operators and methods. All that compute are ops of ops.py; comparisons return ndarrays.
     def __add__(self, b): return ops.add(self, b)
     def __radd__(self, a): return ops.add(a, self)
     def __sub__(self, b): return ops.subtract(self, b)
@@ -136,6 +140,9 @@ class Tensor:
     def __pos__(self): return ops.positive(self)
     def __abs__(self): return ops.abs(self)
     def __getitem__(self, index): return ops.getitem(self, index)
+    def __len__(self): return len(self.data)
+    def __bool__(self): return bool(self.data)
+    def item(self): return self.data.item()
     def __eq__(self, b): return np.equal(self.data, plain(b))
     def __ne__(self, b): return np.not_equal(self.data, plain(b))
     def __lt__(self, b): return np.less(self.data, plain(b))
@@ -152,16 +159,8 @@ class Tensor:
     def transpose(self, *axes):
         return ops.transpose(self, axes[0] if axes and np.ndim(axes[0]) else axes or None)
 
-    def __len__(self):
-        return len(self.data)
-
     def __iter__(self):
-        if self.ndim == 0:
-            raise TypeError("iteration over a Tensor of no axes")
-        return (self[i] for i in range(len(self)))
-
-    def __bool__(self):
-        return bool(self.data)
+        return (self[i] for i in range(len(self)))                 # len() of no axes raises TypeError
 
     def __float__(self):
         self._must_not_be_traced()
@@ -221,11 +220,12 @@ def wrap(data, node=None):
 
 
 def pull(root, g, wrt=(), lift=False, free=False):
-    """The walk back: from the node `root`, with cotangent `g`, to the nodes `wrt`, or to all leaves if there are none.
+    """The walk back: from the node `root`, with cotangent `g`, to the nodes `wrt`, and to leaves that it meets.
 
     Returns {node: cotangent}. With `lift`, the cotangents are Tensors that can be differentiated again. With `free`,
     each node is emptied after its visit. The youngest node that waits is visited next: all nodes that it flows into are
-    younger, so they have been visited, and its cotangent is complete. A node older than all of `wrt` is not visited.
+    younger, so they have been visited, and its cotangent is complete. A node older than all of `wrt` cannot depend on
+    them, and is not visited: it may belong to another graph, even to a freed one.
     """
     oldest = min((node.serial for node in wrt), default=0)
     waiting, cotangents, reached = [(-root.serial, root)], {root: g}, {}
@@ -242,12 +242,12 @@ def pull(root, g, wrt=(), lift=False, free=False):
         for i, parent in enumerate(node.parents):
             if parent is None or parent.serial < oldest:
                 continue
-            gp = op.vjps[i](g, saved) if together is None else together[i]                 # (1), (2)
+            gp = op.vjps[i](g, saved) if together is None else together[i]                 # (1)
             gp = _fit(gp, g, parent, lift)                                                 # (3)
             if debug.watch:
                 debug.watch(plain(gp), op, (), node)
             if parent in cotangents:
-                cotangents[parent] = cotangents[parent] + gp                               # (1): the sum
+                cotangents[parent] = cotangents[parent] + gp           # (1), not by +=: others may share this array
             else:
                 cotangents[parent] = gp
                 heappush(waiting, (-parent.serial, parent))
@@ -263,14 +263,14 @@ def _saved(node, lift):
     if not lift:
         return node.saved
     origin = {"y": node, **dict(zip(node.op.names, node.parents))}
-    return {name: wrap(v, origin[name]) if origin.get(name) else v for name, v in node.saved.items()}      # (4)
+    return {name: wrap(v, origin[name]) if origin.get(name) else v for name, v in node.saved.items()}
 
 
 def _all_at_once(op, g, saved, lift):
-    """The cotangents of all arguments, by the joint VJP, or of a derivative by way of the twin; None if by neither."""
+    """The cotangents of all arguments: with `lift` by the twin, else by the joint VJP. None if the op has not that."""
     if not (lift and op.twin):
-        return op.joint and op.joint(g, saved)
-    inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]
+        return op.joint(g, saved) if op.joint else None
+    inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]   # where to stop
     y = op.twin(*inputs, **{name: saved[name] for name in op.statics})
     found = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
     return [found.get(x.node, wrap(np.zeros(x.shape, x.dtype))) if isinstance(x, Tensor) else None for x in inputs]
@@ -282,12 +282,12 @@ def _fit(gp, g, parent, lift):
         gp = wrap(np.asarray(gp)) if lift else np.asarray(gp)
     if gp.shape != parent.shape:
         extra = gp.ndim - len(parent.shape)
-        repeated = [i for i, n in enumerate(parent.shape, extra) if n == 1 != gp.shape[i]]
+        repeated = [i for i, n in enumerate(parent.shape, extra) if n == 1 and gp.shape[i] != 1]
         gp = gp.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(parent.shape)  # (3)
     if gp.dtype is not parent.dtype:
         gp = gp.astype(parent.dtype)
     if parent.op is None and not lift and (gp is g or gp.base is not None):
-        gp = gp.copy()                       # a leaf keeps its gradient, so it must own the array
+        gp = gp.copy()                       # a leaf keeps its gradient: not an array of another (add), nor a view (sum)
     return gp
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import ops
 from .modes import mode, recording
-from .tensor import Leaf, Tensor, plain, pull, wrap
+from .tensor import Tensor, plain, pull, wrap
 
 
 def grad(f, argnums=0):
@@ -28,7 +28,7 @@ def value_and_grad(f, argnums=0):
         y, inputs, lift = _trace(f, args, argnums)
         if np.size(y) != 1:
             raise ValueError(f"grad: {_name(f)} must return one number, not shape {np.shape(y)}: use jacobian")
-        gs = _pull(y, np.ones(np.shape(y)), inputs, lift)                                  # (1)
+        gs = _gradients(y, np.ones(np.shape(y)), inputs, lift)                                  # (1)
         return _value(y, lift), gs if isinstance(argnums, tuple) else gs[0]
     return _named(f, "value_and_grad", both)
 
@@ -38,7 +38,7 @@ def jacobian(f, argnums=0):
     def matrix(*args):
         y, inputs, lift = _trace(f, args, _one(argnums))
         basis = np.eye(np.size(y), dtype=inputs[0].dtype).reshape(np.size(y), *np.shape(y))
-        rows = [_pull(y, e, inputs, lift)[0] for e in basis]                               # (1)
+        rows = [_gradients(y, e, inputs, lift)[0] for e in basis]                               # (1)
         shape = np.shape(y) + inputs[0].shape
         return ops.reshape(ops.stack(rows), shape) if rows else np.zeros(shape, inputs[0].dtype)
     return _named(f, "jacobian", matrix)
@@ -55,7 +55,9 @@ def hvp(f):
 
 
 def _trace(f, args, argnums):
-    """f(*args) with fresh inputs in the places `argnums`, and whether anything older still traces the result."""
+    """(y, inputs, lift): y = f(*args) with fresh inputs in the places `argnums`; and whether the derivative must be a
+    Tensor itself, since something older traces it: another transform, or a parameter that f closes over.
+    """
     places = argnums if isinstance(argnums, tuple) else (argnums,)
     n = len(args)
     if not all(-n <= i < n for i in places) or len({i % n for i in places}) < len(places):
@@ -70,14 +72,15 @@ def _trace(f, args, argnums):
         mode.tracing = before
     if not isinstance(y, (Tensor, np.ndarray, np.generic, int, float)):
         raise ValueError(f"{_name(f)} must return a Tensor, not {type(y).__name__}: ops.stack makes one of a list")
-    return y, inputs, mode.recording and (any(x.node.op for x in inputs) or _outside(y, inputs))
+    nested = any(x.node.op for x in inputs)                        # an input is traced by another transform: see _fresh
+    return y, inputs, mode.recording and (nested or _outside(y, inputs))
 
 
 def _fresh(x):
+    """A new input: a leaf or, of a Tensor that is traced already, y = x, a new node that depends on the older one."""
     if isinstance(x, Tensor) and x.requires_grad:
         return ops.positive(x)
-    x = Tensor(plain(x))
-    return wrap(x.data, Leaf(x.shape, x.dtype))
+    return Tensor(plain(x), requires_grad=True)
 
 
 def _outside(y, inputs):
@@ -95,16 +98,16 @@ def _outside(y, inputs):
     return False
 
 
-def _pull(y, g, inputs, lift):
-    wrt = {x.node for x in inputs}
-    known = {}
+def _gradients(y, g, inputs, lift):
+    """The cotangents of the inputs, 0 where y does not depend on them, from the cotangent g of y."""
+    wrt, found = {x.node for x in inputs}, {}
     if isinstance(y, Tensor) and y.requires_grad and y.node.serial >= min(n.serial for n in wrt):
-        g = g.astype(y.dtype)
+        g = g.astype(y.dtype)                                      # a y that is older does not depend on the inputs
         with recording(lift):
-            known = pull(y.node, wrap(g) if lift else g, wrt, lift)
-    zero = lambda x: wrap(np.zeros(x.shape, x.dtype)) if lift else np.zeros(x.shape, x.dtype)
-    gs = [known[x.node] if x.node in known else zero(x) for x in inputs]
-    return tuple(gs if lift else map(np.copy, gs))
+            found = pull(y.node, wrap(g) if lift else g, wrt, lift)
+    gs = [found.get(x.node) for x in inputs]
+    gs = [np.zeros(x.shape, x.dtype) if g is None else g for x, g in zip(inputs, gs)]
+    return tuple(g if isinstance(g, Tensor) else wrap(g) for g in gs) if lift else tuple(map(np.copy, gs))
 
 
 def _value(y, lift):
