@@ -1,6 +1,6 @@
 """Convolution without copies of its windows: the fast form of autograd/conv.py.
 
-    (1)  ∂L/∂x[s h + r − p] = Σₖ g[h − k] w[r + s k]ᵀ,  0 <= r < s                                  [conv.phases]
+    (1)  ∂L/∂x[s h + r − p] = Σₖ g[h − k] w[r + s k]ᵀ,  0 <= r < s                           [conv.phases]
 
 in one axis: the pixels that share a remainder r are seen by the same rows of the kernel. So an input gradient is s²
 convolutions with parts of the kernel, and never multiplies by the zeros between strides.

@@ -83,7 +83,8 @@ def test_an_image_is_even_if_its_pixels_are_of_like_size(pixel, even, dtype):
 def test_a_kernel_that_hides_something_mixes_something(rng):
     w = rng.standard_normal((3, 3, 16, 16), np.float32)
     assert winograd.mixes_nothing(w)
-    for place, value in (((1, 2, 3, 4), 0), ((1, 2, 3, 4), np.nan), ((0, 0, 0, 0), np.inf), ((0, 1), 1e-9), ((2, 2), 1e9)):
+    for place, value in (((1, 2, 3, 4), 0), ((1, 2, 3, 4), np.nan), ((0, 0, 0, 0), np.inf), ((0, 1), 1e-9),
+                         ((2, 2), 1e9)):
         other = w.copy()
         other[place] = value
         assert not winograd.mixes_nothing(other)
