@@ -56,6 +56,31 @@ def test_vectors_far_from_the_origin_are_told_apart_in_float32(rng):
     assert (nearest(z, e) == np.argmin(np.sum((z[:, None] - e) ** 2, axis=2), axis=1)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("which, far", [("one code", 1e3), ("one code", 1e5), ("one code", 1e10),
+                                        ("half of the codes and vectors", 1e3), ("half of the codes and vectors", 1e5)])
+def test_distant_codes_do_not_blur_the_others(which, far, dtype, rng):
+    z, e = rng.standard_normal((700, 8)).astype(dtype), rng.standard_normal((40, 8)).astype(dtype)
+    if which == "one code":
+        e[7] = far
+    else:
+        z[::2], e[::2] = z[::2] + dtype(far), e[::2] + dtype(far)
+    distances = np.sum((z[:, None].astype(np.longdouble) - e) ** 2, axis=2)
+    found = distances[np.arange(700), nearest(z, e)]
+    np.testing.assert_allclose(found.astype(float), distances.min(axis=1).astype(float), rtol=1e-4)
+
+
+def test_the_code_of_a_vector_does_not_depend_on_the_others(rng):
+    z, e = rng.standard_normal((300, 8), np.float32), rng.standard_normal((40, 8), np.float32)
+    k = nearest(z, e)
+    for value in (1e5, 1e30, np.nan, np.inf):
+        other = z.copy()
+        other[::3] = value
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(np.delete(nearest(other, e), np.s_[::3]), np.delete(k, np.s_[::3]))
+    np.testing.assert_array_equal([nearest(row[None], e)[0] for row in z], k)
+
+
 def test_there_is_no_array_of_all_distances(rng):
     z, e = rng.standard_normal((20_000, 4), np.float32), rng.standard_normal((512, 4), np.float32)
     tracemalloc.start()
