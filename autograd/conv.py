@@ -1,4 +1,4 @@
-"""Convolution of images, and its gradients: three maps, each linear in both of its arguments.
+"""Convolution of images, and its gradients: three maps, each linear in both of its arguments (the bias b apart).
 
     (1)  y[h, v] = b + Σᵢⱼ x[s h + i − p, s v + j − p] w[i, j]                               [conv.forward]
     (2)  ⟨g, conv(x, w)⟩ = ⟨conv_input_gradient(g, w), x⟩ = ⟨conv_kernel_gradient(x, g), w⟩  [conv.gradients]
