@@ -1,19 +1,26 @@
-"""Convolution is three linear maps: to the output, to the input's gradient and to the kernel's, each the others' VJP.
+"""Convolution of images, and its gradients: three maps, each linear in both of its arguments (the bias b apart).
 
     (1)  y[h, v] = b + Σᵢⱼ x[s h + i − p, s v + j − p] w[i, j]                               [conv.forward]
     (2)  ⟨g, conv(x, w)⟩ = ⟨conv_input_gradient(g, w), x⟩ = ⟨conv_kernel_gradient(x, g), w⟩  [conv.gradients]
-    (3)  ∂L/∂x[h, v] = Σᵢⱼ g[(h + p − i) / s, (v + p − j) / s] w[i, j]ᵀ, where both are whole numbers
+    (3)  ∂L/∂x[s h + i − p, s v + j − p] collects g[h, v] w[i, j]ᵀ from all h, v, i, j
     (4)  ∂L/∂w[i, j] = Σₕᵥ x[s h + i − p, s v + j − p]ᵀ g[h, v], summed over the images, too
 
-Images are channel-last: x (B, H, W, C_in), w (kh, kw, C_in, C_out), b (C_out,), y and g (B, H', W', C_out), with stride
-s, p zeros of padding on each side, and H' = (H + 2 p − kh) // s + 1. A pixel x[h, v] is a vector of C_in numbers, w[i, j]
-a matrix, and (1) is written for one image.
+The output pixel y[h, v] sees a window of x, which has kh x kw pixels and begins at row s h − p and column s v − p. The
+stride s is the step from one window to the next. The padding p is a frame of zeros around the image: a pixel of x
+outside the image counts as 0.
 
-Derivation of (3): by (1), x[a, c] enters y[h, v] by way of w[i, j] where a = s h + i − p, and c likewise with v and j. So
-∂L/∂x[a, c] collects g[h, v] w[i, j]ᵀ for each (i, j) and the one h = (a + p − i) / s, if that is a whole number. This is
-again a convolution of stride 1: of g with s − 1 zeros between its pixels, with the kernel turned by 180° and
-transposed. (1) is linear in x and in w, so the derivative of each of the three maps is another of them: a table of
-three entries has derivatives of every order.
+Shapes: x (B, H, W, C_in), with the channels last; w (kh, kw, C_in, C_out), b (C_out,); y and g (B, H', W', C_out), with
+H' = (H + 2 p − kh) // s + 1, and W' likewise from W and kw. The equations are for one image. There a pixel x[h, v] is a
+row vector of C_in numbers, y[h, v] and g[h, v] are row vectors of C_out, and a tap w[i, j] is a matrix (C_in, C_out).
+
+Derivation of (3) and (4): g = ∂L/∂y is given, so a small change of x and w changes L by dL = Σₕᵥ ⟨g[h, v], dy[h, v]⟩.
+For one product y = x w of a row vector and a matrix, ⟨g, dx w⟩ = ⟨g wᵀ, dx⟩ and ⟨g, x dw⟩ = ⟨xᵀ g, dw⟩. (1) is a sum
+of such products. Each product adds its g wᵀ to the gradient of its pixel, which is (3), and its xᵀ g to the gradient of
+its tap, which is (4). A pixel is in many windows, so it collects many terms; a tap meets a pixel in every window.
+
+Higher derivatives: by (2), all three maps belong to the one number ⟨g, conv(x, w)⟩, which is linear in each of x, w and
+g. Its gradient in g is the convolution without b, in x it is (3), and in w it is (4). So the VJPs of each map are the
+other two, and these three ops have derivatives of every order.
 """
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -63,18 +70,19 @@ def convolve(x, w, b, stride=1, padding=0):
 @faster
 def input_gradient(g, w, size, stride=1, padding=0):
     """The gradient in x (B, *size, C_in) of ⟨g, conv2d(x, w)⟩: g (B, H', W', C_out), w (kh, kw, C_in, C_out)."""
-    (B, rows, columns, C_out), (kh, kw, C_in, _), (H, W) = g.shape, w.shape, size
-    spread = np.zeros((B, H + 2 * padding + kh - 1, W + 2 * padding + kw - 1, C_out), g.dtype)
-    spread[:, kh - 1:, kw - 1:][:, :stride * rows:stride, :stride * columns:stride] = g
-    turned = w[::-1, ::-1].swapaxes(2, 3)
-    return convolve(spread, turned, None)[:, padding:padding + H, padding:padding + W]           # (3)
+    (B, rows, columns, _), (kh, kw, C_in, _), (H, W) = g.shape, w.shape, size
+    gx = np.zeros((B, H + 2 * padding, W + 2 * padding, C_in), np.result_type(g, w))
+    for i, j in np.ndindex(kh, kw):
+        seen = gx[:, i:, j:][:, :stride * rows:stride, :stride * columns:stride]           # by tap i, j: one for each g
+        seen += g @ w[i, j].T                                                              # (3)
+    return gx[:, padding:padding + H, padding:padding + W]
 
 
 @faster
 def kernel_gradient(x, g, size, stride=1, padding=0):
     """The gradient in w (*size, C_in, C_out) of ⟨g, conv2d(x, w)⟩: x (B, H, W, C_in), g (B, H', W', C_out)."""
     windows = _windows(x, size, stride, padding)
-    return np.tensordot(windows, g, axes=([0, 1, 2], [0, 1, 2])).transpose(1, 2, 0, 3)     # (4)
+    return np.tensordot(windows, g, axes=([0, 1, 2], [0, 1, 2])).transpose(1, 2, 0, 3)         # (4)
 
 
 def _check_gradient(x, w, g, stride, padding):

@@ -6,6 +6,9 @@ It is composed of the product of matrices, a sum, and one of the activations of 
 theirs: with u = x W + b and the cotangent h = g φ'(u),
 
     ∂L/∂x = h Wᵀ,   ∂L/∂W = xᵀ h,   ∂L/∂b = Σ over the rows of h.
+
+A row of y does not depend on the other rows of x. Its last digits can depend on how many rows there are, since the
+library behind NumPy's product of matrices (BLAS) adds in another order for another shape.
 """
 from . import ops
 from .floors import faster

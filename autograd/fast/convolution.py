@@ -1,13 +1,18 @@
 """Convolution without copies of its windows: the fast form of autograd/conv.py.
 
-    (1)  ∂L/∂x[s h + r − p] = Σₖ g[h − k] w[r + s k]ᵀ,  0 <= r < s                           [convolution.phases]
+    (1)  ∂L/∂x[s h + r − p] = Σₖ g[h − k] w[r + s k]ᵀ,  0 <= r < s                           [conv.phases]
 
 in one axis: the pixels that share a remainder r are seen by the same rows of the kernel. So an input gradient is s²
 convolutions with parts of the kernel, and never multiplies by the zeros between strides.
 
-Images are channel-last, so a row of a window, kw C_in numbers, lies in one piece of memory, and a convolution is a sum of
-products of matrices whose rows overlap. Only one image at a time is copied, into its padding. A 3 x 3 kernel of stride 1
-on whole vectors of channels is passed on to winograd.py, unless it hides something.
+Images are channel-last, so a row of a window, kw C_in numbers, lies in one piece of memory, and a convolution is a sum
+of products of matrices whose rows overlap. Only one image at a time is copied, into its padding.
+
+A 3 x 3 kernel of stride 1 on whole vectors of channels is passed on to winograd.py, but only if no weight is exactly 0.
+Winograd's form adds and subtracts the pixels that a zero weight hides, and they would leave rounding errors. The direct
+form multiplies each pixel by its own weight, as NumPy does: 0 times a finite number adds nothing, and 0 times infinity
+is NaN. For the same reason the input gradient of a kernel that is not finite is left to the plain form: the loops here
+multiply the zeros around g by w, and the plain form does not.
 
 Tests: tests/autograd/fast/test_convolution.py.
 """
@@ -25,7 +30,9 @@ def convolve(plain):
 
 
 def input_gradient(plain):
-    return _input_gradient
+    def fast(g, w, size, stride=1, padding=0):
+        return (_input_gradient if np.isfinite(w).all() else plain)(g, w, size, stride, padding)
+    return fast
 
 
 def kernel_gradient(plain):
@@ -66,7 +73,7 @@ def _correlate_kernel(part, parts, x, padding, size, starts, g, stride, ends, w)
 
 def _convolve(x, w, b, stride=1, padding=0):
     x, w, b = _arrays(x, w, np.zeros(w.shape[3], w.dtype) if b is None else b)
-    if winograd.suits(w.shape, x.itemsize, stride, padding):
+    if winograd.suits(w.shape, x.itemsize, stride, padding) and winograd.mixes_nothing(w):
         return winograd.forward(x, w, b, padding)
     (B, H, W, C), (kh, kw, _, N) = x.shape, w.shape
     size = H + 2 * padding, W + 2 * padding
@@ -83,7 +90,7 @@ def _input_gradient(g, w, size, stride=1, padding=0):
     g, w = _arrays(g, w)
     (B, h, v, C), (kh, kw, N, _), (H, W) = g.shape, w.shape, size
     w = np.ascontiguousarray(w.swapaxes(2, 3)[::-1, ::-1])
-    if winograd.suits(w.shape, g.itemsize, stride, padding):
+    if winograd.suits(w.shape, g.itemsize, stride, padding) and winograd.mixes_nothing(w):
         return winograd.forward(g, w, np.zeros(N, g.dtype), 2 - padding)
     w = whole_vectors(w)[::-1, ::-1]
     gx, zeros = np.zeros((B, H, W, w.shape[3]), g.dtype), np.zeros(w.shape[3], g.dtype)

@@ -102,12 +102,149 @@ def test_only_asked_gradients_are_computed(rng, monkeypatch):
     np.testing.assert_allclose(w.grad, conv_kernel_gradient(x, g, (3, 3), 1, 1))
 
 
-def test_a_nan_stays_where_it_is_seen(rng):
-    for geometry in (GEOMETRIES[0], WIDE[5]):
-        x, w, b, _ = example(geometry, rng)
-        x[1, 2, 2, 0] = np.nan
-        y = conv2d(x, w, b, padding=geometry[4])
-        assert np.isnan(y[1]).any() and np.isfinite(y[0]).all()
+# What is kept apart: an output depends on its window, as far as no weight there is 0, and on nothing else
+
+CHANNELS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64)
+every_channels = pytest.mark.parametrize("channels", CHANNELS)
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+CHANGES = (100, 1e30)
+
+
+def masked_example(channels, dtype, rng):
+    return example(((3, 3), channels, channels, 1, 1, (6, 7)), rng, dtype=dtype)
+
+
+def raster(seen):
+    """PixelCNN's mask of a 3 x 3 kernel: the first `seen` taps. 4 are mask A and 5 mask B."""
+    return (np.arange(9) < seen).reshape(3, 3, 1, 1)
+
+
+@every_dtype
+@every_channels
+@pytest.mark.parametrize("seen", [4, 5], ids=["A", "B"])
+def test_no_bit_comes_from_a_later_pixel_under_the_mask_of_a_pixelcnn(seen, channels, dtype, rng):
+    x, w, b, g = masked_example(channels, dtype, rng)
+    w, itself = w * raster(seen), int(seen == 5)                   # whether an output sees its own pixel
+    y, gx = conv2d(x, w, b, padding=1).reshape(2, 42, -1), conv_input_gradient(g, w, (6, 7), 1, 1).reshape(2, 42, -1)
+    for first in (0, 1, 6, 20, 41):
+        for change in CHANGES:
+            later, earlier = x.copy(), g.copy()
+            later.reshape(2, 42, -1)[:, first:] += dtype(change)
+            earlier.reshape(2, 42, -1)[:, :first] += dtype(change)
+            outputs = conv2d(later, w, b, padding=1).reshape(y.shape)
+            np.testing.assert_array_equal(outputs[:, :first + 1 - itself], y[:, :first + 1 - itself])
+            gradients = conv_input_gradient(earlier, w, (6, 7), 1, 1).reshape(gx.shape)
+            since = max(first - 1 + itself, 0)
+            np.testing.assert_array_equal(gradients[:, since:], gx[:, since:])
+
+
+@every_dtype
+@every_channels
+def test_no_bit_comes_from_a_number_whose_weight_is_0(channels, dtype, rng):
+    for zeros in (0.1, 0.5, 0.9):
+        x, w, b, _ = masked_example(channels, dtype, rng)
+        w *= rng.random(w.shape) > zeros
+        y = conv2d(x, w, b, padding=1)
+        for i, h, v in ((0, 0, 0), (1, 2, 3), (1, 5, 6)):
+            n = rng.integers(channels)
+            hidden = np.ones((2, 8, 9, channels), bool)            # the images in their padding
+            hidden[i, h:h + 3, v:v + 3] = w[..., n] == 0
+            for change in CHANGES:
+                other = conv2d(np.where(hidden[:, 1:-1, 1:-1], x + dtype(change), x), w, b, padding=1)
+                assert other[i, h, v, n] == y[i, h, v, n]
+
+
+@every_dtype
+@every_channels
+def test_no_bit_comes_from_a_hidden_channel(channels, dtype, rng):
+    x, w, b, g = masked_example(channels, dtype, rng)
+    c = channels // 2
+    w[:, :, c] = 0
+    y, (gx, _) = conv2d(x, w, b, padding=1), both_gradients(x, w, g, padding=1)
+    assert not gx[..., c].any()
+    for change in CHANGES:
+        x[..., c] += dtype(change)
+        np.testing.assert_array_equal(conv2d(x, w, b, padding=1), y)
+
+
+@every_dtype
+@every_channels
+def test_the_gradient_of_a_tap_has_no_bit_of_a_pixel_whose_output_has_no_gradient(channels, dtype, rng):
+    x, w, _, g = masked_example(channels, dtype, rng)
+    for rows, columns in ((slice(2, 3), slice(3, 4)), (slice(0, 3), slice(0, 7)), (slice(5, 6), slice(0, 7))):
+        sparse, seen = np.zeros_like(g), np.zeros((2, 8, 9, 1), bool)
+        sparse[1, rows, columns] = g[1, rows, columns]
+        seen[1, rows.start:rows.stop + 2, columns.start:columns.stop + 2] = True
+        gw = conv_kernel_gradient(x, sparse, (3, 3), 1, 1)
+        for change in CHANGES:
+            other = np.where(seen[:, 1:-1, 1:-1], x, x + dtype(change))
+            np.testing.assert_array_equal(conv_kernel_gradient(other, sparse, (3, 3), 1, 1), gw)
+        gx = conv_input_gradient(sparse, w, (6, 7), 1, 1)
+        assert not np.where(seen[:, 1:-1, 1:-1], 0, gx).any()
+
+
+@every_dtype
+@every_channels
+def test_a_window_of_zeros_gives_the_bias_and_a_large_pixel_spoils_no_other_window(channels, dtype, rng):
+    x, w, b, _ = masked_example(channels, dtype, rng)
+    spot, there = np.zeros_like(x), np.zeros((2, 6, 7, 1), bool)
+    there[1, 1:4, 2:5] = True                                      # the outputs that see the pixel
+    spot[1, 2, 3] = x[1, 2, 3]
+    np.testing.assert_array_equal(np.where(there, b, conv2d(spot, w, b, padding=1)), np.broadcast_to(b, x.shape))
+    want = plain(x, w, b, padding=1)
+    x[1, 2, 3] = 1e30
+    y = conv2d(x, w, b, padding=1)
+    atol = 200 * np.finfo(dtype).eps * np.abs(want).max()
+    np.testing.assert_allclose(np.where(there, want, y), want, rtol=0, atol=atol)
+
+
+@every_dtype
+@every_channels
+def test_a_nan_and_an_infinity_reach_what_they_reach_in_the_plain_sum(channels, dtype, rng):
+    places = ((1, 2, 3, channels // 2), (0, 0, 0, 0), (1, 5, 6, channels - 1))
+    for mask in (1, raster(5)):
+        for values in ((np.nan,) * 3, (np.inf,) * 3, (np.inf, -np.inf, np.nan)):
+            x, w, b, g = masked_example(channels, dtype, rng)
+            w = w * dtype(mask)
+            bad_x, bad_g = x.copy(), g.copy()
+            for place, value in zip(places, values):
+                bad_x[place] = bad_g[place] = value
+            with np.errstate(invalid="ignore"):
+                turned = w[::-1, ::-1].swapaxes(2, 3)
+                sums = lambda x, g: plain(x.swapaxes(0, 3), g.transpose(1, 2, 0, 3), padding=1).transpose(1, 2, 0, 3)
+                pairs = [(conv2d(bad_x, w, b, padding=1), plain(bad_x, w, b, padding=1)),
+                         (conv_input_gradient(bad_g, w, (6, 7), 1, 1), plain(bad_g, turned, padding=1)),
+                         (conv_kernel_gradient(bad_x, g, (3, 3), 1, 1), sums(bad_x, g)),
+                         (conv_kernel_gradient(x, bad_g, (3, 3), 1, 1), sums(x, bad_g))]
+            for got, want in pairs:
+                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@every_dtype
+def test_a_weight_that_is_not_finite_multiplies_what_the_definition_says(dtype, value, stride, rng):
+    """Forward and padding: 0 times infinity is NaN. In (3) there is a product for each g, and none with other zeros."""
+    x, w, b, g = example(((3, 3), 16, 16, stride, 1, (7, 8)), rng, dtype=dtype)
+    w[0, 2, 3, 5] = value
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(conv2d(x, w, b, stride=stride, padding=1), plain(x, w, b, stride, 1), 1e-4, 1e-4)
+        gx, want = conv_input_gradient(g, w, (7, 8), stride, 1), np.zeros((2, 9, 10, 16), dtype)
+        for h, v, i, j in np.ndindex(*g.shape[1:3], 3, 3):
+            want[:, stride * h + i, stride * v + j] += g[:, h, v] @ w[i, j].T
+    np.testing.assert_allclose(gx, want[:, 1:-1, 1:-1], 1e-4, 1e-4)
+
+
+@every_dtype
+@every_channels
+def test_no_bit_of_an_image_comes_from_another(channels, dtype, rng):
+    x, w, b, g = masked_example(channels, dtype, rng)
+    y, (gx, _) = conv2d(x, w, b, padding=1), both_gradients(x, w, g, padding=1)
+    for value in (0, 1e30, np.nan, np.inf):
+        x[1, 2], g[1, 2] = value, value
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(conv2d(x, w, b, padding=1)[0], y[0])
+            np.testing.assert_array_equal(conv_input_gradient(g, w, (6, 7), 1, 1)[0], gx[0])
 
 
 @pytest.mark.parametrize("x, w, b, options, message", [

@@ -333,6 +333,29 @@ def test_a_masked_network_sees_what_is_before_and_nothing_else(measure, rng, hid
             assert (np.abs(J) > 1e-6).all()                        # the context reaches every output, the first too
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim, hidden, context", [(2, (5,), 0), (4, (), 2), (9, (7, 16), 3), (17, (64,), 0),
+                                                  (33, (65, 33), 5)], ids=str)
+def test_no_bit_of_an_autoregressive_flow_comes_from_what_its_masks_hide(dim, hidden, context, dtype, rng):
+    for cls, way in ((IAF, "forward"), (MAF, "inverse")):
+        for flip in (False, True):
+            flow = cls(dim, hidden, context, flip=flip, rng=rng).astype(dtype)
+            for p in flow.parameters():
+                p.assign(0.3 * rng.standard_normal(p.shape))
+            place = np.arange(dim)[::-1] if flip else np.arange(dim)
+            for rows in (1, 2, 7, 64):
+                x, h = (rng.standard_normal((rows, n)).astype(dtype) if n else None for n in (dim, context))
+                y = getattr(flow, way)(x, h)[0].data
+                for i in {0, 1, dim // 2, dim - 1}:
+                    for change in (100, 1e30):
+                        other = np.where(place >= i, x + dtype(change), x)
+                        same = getattr(flow, way)(other, h)[0].data[:, place < i]
+                        np.testing.assert_array_equal(same, y[:, place < i])
+                        m, s = flow.mean_and_scale(other, h)       # of variable i, too
+                        for before, after in zip(flow.mean_and_scale(x, h), (m, s)):
+                            np.testing.assert_array_equal(after.data[:, place <= i], before.data[:, place <= i])
+
+
 def test_a_masked_network_of_one_variable_is_a_constant(rng):
     net = MaskedMLP(1, (5,), rng=rng)
     assert np.ptp(net(rng.standard_normal((6, 1), np.float32)).data) == 0

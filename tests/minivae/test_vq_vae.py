@@ -14,6 +14,7 @@ from minivae.train import evaluate, fit
 from minivae.vae import VQVAE, PixelCNN
 from minivae.vae.codebook import Codebook, nearest, perplexity
 from minivae.vae.convolutional import Doubling
+from minivae.vae.pixel_cnn import MaskedConv2d
 
 
 def model_of(seed=0, **options):
@@ -53,6 +54,31 @@ def test_no_code_is_nearer_than_the_nearest(measure, rng, N, K, d):
 def test_vectors_far_from_the_origin_are_told_apart_in_float32(rng):
     z, e = (100 + 0.01 * rng.standard_normal((n, 8)).astype(np.float32) for n in (300, 20))
     assert (nearest(z, e) == np.argmin(np.sum((z[:, None] - e) ** 2, axis=2), axis=1)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("which, far", [("one code", 1e3), ("one code", 1e5), ("one code", 1e10),
+                                        ("half of the codes and vectors", 1e3), ("half of the codes and vectors", 1e5)])
+def test_distant_codes_do_not_blur_the_others(which, far, dtype, rng):
+    z, e = rng.standard_normal((700, 8)).astype(dtype), rng.standard_normal((40, 8)).astype(dtype)
+    if which == "one code":
+        e[7] = far
+    else:
+        z[::2], e[::2] = z[::2] + dtype(far), e[::2] + dtype(far)
+    distances = np.sum((z[:, None].astype(np.longdouble) - e) ** 2, axis=2)
+    found = distances[np.arange(700), nearest(z, e)]
+    np.testing.assert_allclose(found.astype(float), distances.min(axis=1).astype(float), rtol=1e-4)
+
+
+def test_the_code_of_a_vector_does_not_depend_on_the_others(rng):
+    z, e = rng.standard_normal((300, 8), np.float32), rng.standard_normal((40, 8), np.float32)
+    k = nearest(z, e)
+    for value in (1e5, 1e30, np.nan, np.inf):
+        other = z.copy()
+        other[::3] = value
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(np.delete(nearest(other, e), np.s_[::3]), np.delete(k, np.s_[::3]))
+    np.testing.assert_array_equal([nearest(row[None], e)[0] for row in z], k)
 
 
 def test_there_is_no_array_of_all_distances(rng):
@@ -349,6 +375,38 @@ def test_a_code_is_predicted_from_those_before_it_alone(measure, rng):
         seen[:, j] = np.abs(change).max(axis=1) > 0
     assert seen[np.tril_indices(20, -1)].mean() > 0.9 and seen[1, 0] and seen[5, 0] and seen[5, 1]
     assert [layer.mask.sum() for layer in (prior.first, *prior.layers)] == [12, 5, 5]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width, grid, layers", [(64, (7, 7), 3), (1, (3, 4), 2), (3, (5, 4), 1), (8, (4, 6), 2),
+                                                 (16, (2, 9), 2), (17, (3, 3), 0), (32, (5, 5), 2)], ids=str)
+def test_no_bit_of_a_code_reaches_its_own_logits_or_earlier_ones(width, grid, layers, dtype, rng):
+    prior, k = PixelCNN(9, grid, width, layers, rng=rng).astype(dtype), rng.integers(0, 9, (2, *grid))
+    n, logits = k[0].size, lambda k: prior.predict(k.reshape(2, *grid)).logits.data.reshape(2, -1, 9)
+    before = logits(k)
+    for i in {*range(0, n, n // 9), n - 1}:
+        other = k.reshape(2, n).copy()
+        other[:, i:] = (other[:, i:] + rng.integers(1, 9, other[:, i:].shape)) % 9         # every later code, and k_i
+        np.testing.assert_array_equal(logits(other)[:, :i + 1], before[:, :i + 1])
+        prior.place.grad = None
+        prior.predict(k).logits.reshape(2, n, 9)[:, i].sum().backward()
+        assert not prior.place.grad.reshape(n, width)[i + 1:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 4, 7, 8, 16, 33, 64])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_no_bit_of_a_hidden_pixel_passes_a_masked_convolution(kernel, width, dtype, rng):
+    for middle in (False, True):
+        layer = MaskedConv2d(width, kernel, middle=middle, rng=rng).astype(dtype)
+        x = rng.standard_normal((2, 5, 4, width)).astype(dtype)
+        y = layer(x).data.reshape(2, 20, width)
+        for i in (0, 1, 7, 19):
+            for change in (100, 1e30):
+                later = x.copy()
+                later.reshape(2, 20, width)[:, i:] += dtype(change)
+                unseen = slice(0, i + (not middle))
+                np.testing.assert_array_equal(layer(later).data.reshape(y.shape)[:, unseen], y[:, unseen])
 
 
 def test_a_place_has_something_to_say_there_and_thereafter(rng):

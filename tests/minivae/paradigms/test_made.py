@@ -46,6 +46,22 @@ def test_no_conditional_sees_its_own_bit_or_a_later_one(measure, rng, hidden, or
         assert (seen == before).all()                              # and all that is before
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("D, hidden", [(1, (5,)), (2, (3,)), (5, ()), (9, (7,)), (17, (64,)), (33, (16, 33)),
+                                       (784, (500,))], ids=str)
+def test_no_bit_of_a_logit_comes_from_what_the_masks_hide(D, hidden, dtype, rng):
+    """Whatever the shape is: products of matrices have other kernels at their edges, and for a single row."""
+    model = MADE(D, hidden, order="random", rng=rng).astype(dtype)
+    for rows in (1, 2, 5, 33, 128):
+        x = (rng.random((rows, D)) < 0.5).astype(dtype)
+        logits = model.predict(x).logits.data
+        for place in {0, D // 3, D // 2, D - 1}:
+            for change in (1, 1e30):
+                other = np.where(model.order >= place, x + dtype(change), x)
+                seen = model.order <= place
+                np.testing.assert_array_equal(model.predict(other).logits.data[:, seen], logits[:, seen])
+
+
 @pytest.mark.equation("made.chain-rule", "sum over {0, 1}^D of p(x) = 1, and p(x_i | before) is that of the joint",
                       bound=1e-10)
 @pytest.mark.parametrize("hidden", [(), (12,), (12, 32)], ids=str)
