@@ -29,10 +29,10 @@ def named_by(vjp):
 
 
 def check_names(names, statics, wanted, extras):
-    """Raise ValueError if a VJP names what it cannot have, or if an argument has a name that stands for another thing."""
+    """Raise ValueError if a VJP names what it cannot have, or an argument has a name that means something else."""
     if taken := {"y", "shapes", "residual", "needs"} & {*names, *statics}:
-        raise ValueError(f"the forward's arguments may not be called {', '.join(sorted(taken))}: VJPs know other things "
-                         f"by these names")
+        raise ValueError(f"the forward's arguments may not be called {', '.join(sorted(taken))}: for a VJP these names "
+                         f"mean something else")
     if unknown := {n for each in wanted for n in each} - {"y", *names, *statics, *extras}:
         raise ValueError(f"a VJP names {', '.join(sorted(unknown))}, and of its arguments knows "
                          f"{', '.join(['g', 'y', *names, *sorted(extras), *statics])}")
@@ -45,7 +45,8 @@ def bind(op, args, static, defaults):
         raise TypeError(f"{op.__name__} takes {arity} to {arity + len(op.statics)} arguments, not {len(args)}")
     static = {**defaults, **static, **dict(zip(op.statics, args[arity:]))}
     if unknown := static.keys() - op.statics:
-        raise TypeError(f"{op.__name__} takes no argument {', '.join(unknown)}, only {', '.join(op.names + op.statics)}")
+        raise TypeError(f"{op.__name__} takes no argument {', '.join(unknown)}, only "
+                        f"{', '.join(op.names + op.statics)}")
     for name in static:
         if isinstance(static[name], Tensor):
             raise TypeError(f"{op.__name__} is not differentiable in {name}: give it .data to say that you know")

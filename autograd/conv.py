@@ -20,7 +20,9 @@ its tap, which is (4). A pixel is in many windows, so it collects many terms; a 
 
 Higher derivatives: by (2), all three maps belong to the one number ⟨g, conv(x, w)⟩, which is linear in each of x, w and
 g. Its gradient in g is the convolution without b, in x it is (3), and in w it is (4). So the VJPs of each map are the
-other two, and these three ops have derivatives of every order.
+other two, and these three ops have derivatives of every order. For example, let u weigh the output of
+conv_input_gradient(g, w): ⟨u, conv_input_gradient(g, w)⟩ = ⟨g, conv(u, w)⟩ = ⟨conv_kernel_gradient(u, g), w⟩. So its
+VJP in g is conv(u, w), and its VJP in w is conv_kernel_gradient(u, g).
 """
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -73,7 +75,7 @@ def input_gradient(g, w, size, stride=1, padding=0):
     (B, rows, columns, _), (kh, kw, C_in, _), (H, W) = g.shape, w.shape, size
     gx = np.zeros((B, H + 2 * padding, W + 2 * padding, C_in), np.result_type(g, w))
     for i, j in np.ndindex(kh, kw):
-        seen = gx[:, i:, j:][:, :stride * rows:stride, :stride * columns:stride]           # by tap i, j: one for each g
+        seen = gx[:, i:, j:][:, :stride * rows:stride, :stride * columns:stride]           # a view: what tap i, j meets
         seen += g @ w[i, j].T                                                              # (3)
     return gx[:, padding:padding + H, padding:padding + W]
 
@@ -102,16 +104,17 @@ def _checked_kernel_gradient(x, g, size, stride=1, padding=0):
     return kernel_gradient(x, g, size, stride, padding)
 
 
+# u is the cotangent of a gradient. A fast form of `convolve` has the same parameters, which `op` reads.
 _conv2d = op(convolve,
              lambda g, w, shapes, stride, padding: conv_input_gradient(g, w, shapes[0][1:3], stride, padding),
              lambda g, x, shapes, stride, padding: conv_kernel_gradient(x, g, shapes[1][:2], stride, padding),
-             lambda g: ops.sum(ops.sum(g, axis=0), axis=(0, 1)), name="conv2d")                                # (2)
+             lambda g: ops.sum(g, axis=(0, 1, 2)), name="conv2d")                                # (2)
 conv_input_gradient = op(_checked_input_gradient,
                          lambda u, w, stride, padding: _conv2d(u, w, None, stride, padding),
                          lambda u, g, shapes, stride, padding: conv_kernel_gradient(
                              u, g, shapes[1][:2], stride, padding), name="conv_input_gradient")
 conv_kernel_gradient = op(_checked_kernel_gradient,
-                          lambda v, g, shapes, stride, padding: conv_input_gradient(
-                              g, v, shapes[0][1:3], stride, padding),
-                          lambda v, x, stride, padding: _conv2d(x, v, None, stride, padding),
+                          lambda u, g, shapes, stride, padding: conv_input_gradient(
+                              g, u, shapes[0][1:3], stride, padding),
+                          lambda u, x, stride, padding: _conv2d(x, u, None, stride, padding),
                           name="conv_kernel_gradient")

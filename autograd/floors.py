@@ -1,20 +1,23 @@
 """Two floors: the plain form, which is the definition, and a faster form of the same function, if there is one.
 
 The plain engine is NumPy and is written to be read. The folder `fast` holds, for some of its functions, the same
-function compiled by Numba, in fewer passes over memory. This file is the only way from one to the other:
+function compiled by Numba, in fewer passes over memory. This file is the only way from one to the other.
 
-    @faster                              # the form of that name in fast.FORMS replaces the plain function
+    @faster                              # `form(plain)`, with the form of that name in fast.FORMS, or `plain` itself
     def bernoulli_nll(logits, x): ...
 
-    planar = fused(plain, forward, joint=vjp)    # the same for a model that brings its own forward and derivative
+A form takes the plain function, as its twin (see primitive.py) or for the cases that it leaves to it, and returns a
+function with the same arguments. Models that bring a faster form of their own use
+
+    log_prob = fused(plain, forward, joint=vjp)  # an op with this forward and VJP, or `plain`, which is composed of ops
     @compiled                                    # a plain Python loop, compiled as it stands
     def draw(...): ...
 
-    exp_minus(a)                                 # for such loops: exp(−a), a >= 0, in a form that vectorises
+and, in such loops, `exp_minus(a)`, which is exp(−a) for a >= 0 in a form that the compiler vectorises.
 
 The fast floor is off if the environment has AUTOGRAD_PLAIN=1 or NUMBA_DISABLE_JIT=1, if the folder is not there, or if
-it cannot be imported, which gives one warning. Then all three leave the plain function as it is, and everything works
-as before, only slower. A test holds each fast form equal to its plain one.
+it cannot be imported, which gives one warning. Then the plain function is used in every case, and everything works as
+before, only slower. A test holds each fast form equal to its plain one.
 """
 import math
 import os
@@ -34,7 +37,7 @@ def _open_fast_floor():
             warnings.warn(f"autograd runs on its plain floor, which is slower: the fast floor cannot be used here, "
                           f"because of {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
         return None
-    return fast if fast.COMPILES else None
+    return fast if fast.COMPILES else None                         # not under NUMBA_DISABLE_JIT
 
 
 FAST = _open_fast_floor()

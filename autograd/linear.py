@@ -3,9 +3,9 @@
     (1)  y = φ(x W + b):  x (..., in), W (in, out), b (out,)                                 [linear.forward]
 
 It is composed of the product of matrices, a sum, and one of the activations of ops.py. Its derivatives follow from
-theirs: with u = x W + b and the cotangent h = g φ'(u),
+theirs: with u = x W + b, g = ∂L/∂y and δ = g φ'(u),
 
-    ∂L/∂x = h Wᵀ,   ∂L/∂W = xᵀ h,   ∂L/∂b = Σ over the rows of h.
+    ∂L/∂x = δ Wᵀ,   ∂L/∂W = xᵀ δ,   ∂L/∂b = Σ over the rows of δ.
 
 A row of y does not depend on the other rows of x. Its last digits can depend on how many rows there are, since the
 library behind NumPy's product of matrices (BLAS) adds in another order for another shape.

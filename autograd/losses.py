@@ -16,7 +16,11 @@ Derivation of (3), for one dimension: KL(q ‖ p) = E_q[ln q] − E_q[ln p]. Und
 
     E_q[ln q] = −½ (ln 2π + ln σ² + 1)   and   E_q[ln p] = −½ (ln 2π + μ² + σ²),
 
-and their difference is ½ (μ² + σ² − 1 − ln σ²).
+since E_q (x − μ)² = σ² and E_q x² = μ² + σ². Their difference is ½ (μ² + σ² − 1 − ln σ²).
+
+Derivatives: (1) has σ(l) − x in l, and (4) has softmax(l) − onehot(c). For (2), let r = (x − μ) / σ² and ℓ = ln σ².
+Since ∂(1/σ²)/∂ℓ = −1/σ², the derivatives are r in x, −r in μ and ½ (1 − (x − μ) r) in ℓ. (3) has μ in μ and ½ (σ² − 1)
+in ℓ.
 
 Sums run over the last axis, so (B, D) gives (B,), in nats. (1) and (4) are composed of ops; (2) and (3) are ops, with
 their derivatives beside them.
@@ -50,7 +54,8 @@ def _gaussian_kl(mu, logvar):
     return 0.5 * np.sum(mu * mu + (np.expm1(logvar) - logvar), axis=-1)                    # (3)
 
 
-# The derivatives of (2) and (3) in each argument. expm1(ln σ²) is σ² − 1 with all its digits where σ² is nearly 1.
+# expm1(ln σ²) is σ² − 1, with all its digits where σ² is nearly 1. In gaussian_kl, mu alone may be of one element where
+# logvar has D: each of the D terms then counts, so its derivative is repeated before the engine sums it.
 gaussian_nll = op(_gaussian_nll,
                   lambda g, x, mu, logvar: g[..., None] * (x - mu) * np.exp(-logvar),
                   lambda g, x, mu, logvar: g[..., None] * (mu - x) * np.exp(-logvar),

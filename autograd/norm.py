@@ -4,8 +4,15 @@
 
 x (B, ..., C). The C channels fall into groups of neighbours. μ and σ² are the mean and the variance over all positions
 and over the channels of one group, for each image x[b] by itself, so an image's output does not depend on the rest of
-the batch. gain γ and shift β (C,) are learned, ε avoids a division by 0, and φ is the identity or SiLU. With one group
-this is layer normalisation over the image; with C groups, instance normalisation. Wu and He, arXiv:1803.08494, section 3.
+the batch. gain γ and shift β (C,) are learned, ε avoids a division by 0, and φ is the identity or SiLU. The variance is
+the mean of (x − μ)². With one group this is layer normalisation over the image; with C groups, instance normalisation.
+Its derivatives follow from those of the ops that it is composed of. With x̂ = (x − μ) / √(σ² + ε) and h = γ ∂L/∂y, for
+φ the identity, they come out as
+
+    ∂L/∂x = (h − mean(h) − x̂ mean(h x̂)) / √(σ² + ε),   ∂L/∂γ = Σ x̂ ∂L/∂y,   ∂L/∂β = Σ ∂L/∂y,
+
+with the means over one group of one image: moving all x of a group, or scaling them, does not change y.
+Wu and He, arXiv:1803.08494, section 3.
 """
 import math
 

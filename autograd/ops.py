@@ -91,7 +91,7 @@ clip = op(lambda x, a_min=None, a_max=None: np.clip(x, a_min, a_max), lambda g, 
           numpy=np.clip)
 _power = op(np.power, lambda g, a, b: g * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)),
                       lambda g, a, b, y: g * y * np.log(np.where((a == 0) & (b >= 0), 1, a)))
-# A constant exponent needs no logarithm, so the base may be negative.
+# A constant exponent needs no logarithm, so the base may be negative. For n = 0, 0 x⁻¹ would be NaN at x = 0.
 _power_n = op(lambda x, n: x ** n, lambda g, x, n: g * (n * x ** (n - 1)) if n else 0 * g, name="power_n")
 
 
@@ -131,7 +131,7 @@ def _scatter_add(x, index, shape):
 
 sum = op(lambda x, axis=None, keepdims=False: np.add.reduce(x, axis=axis, keepdims=keepdims),
          lambda g, shapes, axis: np.broadcast_to(g.reshape(kept_shape(shapes[0], axis)), shapes[0]), numpy=np.sum)
-broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)
+broadcast_to = op(lambda x, shape: np.broadcast_to(x, shape), lambda g: g, numpy=np.broadcast_to)    # pull sums
 cumsum = op(lambda x, axis=None: np.cumsum(x, axis),
             lambda g, axis, shapes: np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(shapes[0]),
             numpy=np.cumsum)
@@ -338,7 +338,7 @@ def einsum(subscripts, a, b):
 
 
 def _einsum_to(target, shape, x, x_axes, y, y_axes):
-    """The sum of x y onto the axes `target`, repeated along those that neither x nor y has."""
+    """The sum of x y onto the axes `target`, repeated along those that neither has, such as i and j in 'ij,k->k'."""
     found = "".join(c for c in target if c in x_axes + y_axes)
     z = einsum(f"{x_axes},{y_axes}->{found}", x, y)
     sizes = iter(z.shape)

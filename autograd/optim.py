@@ -8,9 +8,12 @@
     (5)  clipping g ← g min(1, c / ‖g‖), ‖·‖ over all parameters together                    [optim.clip]
     (6)  warm-up and cosine  η(t) = η t / w for t < w, then η (1 + cos π (t − w) / (T − w)) / 2   [optim.cosine]
 
-`lr` is a number or a function of the step t = 1, 2, ..., such as `warmup_cosine` returns. Parameters without a gradient
-are left alone. Kingma and Ba, arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3)
-and (6). Defaults are PyTorch's.
+In (2), m and v are running means of g and g². They start at 0, so after t steps their weights sum to 1 − β₁ᵗ and 1 −
+β₂ᵗ; dividing by that corrects the bias. t counts the steps of each parameter, since one without a gradient is left
+alone.
+
+`lr` is a number or a function of the optimizer's step 1, 2, ..., such as `warmup_cosine` returns. Kingma and Ba,
+arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3) and (6). Defaults are PyTorch's.
 """
 import math
 from contextlib import contextmanager
@@ -86,12 +89,12 @@ class SGD(Optimizer):
 
     def update(self, lr, t, p, g, v):
         v *= self.momentum
-        v += g + self.weight_decay * p if self.weight_decay else g
+        v += (g + self.weight_decay * p) if self.weight_decay else g
         p -= lr * v                                                                        # (1)
 
 
 class Adam(Optimizer):
-    """Adam: a step for each parameter of the size of the gradient's mean over its root mean square."""
+    """Adam (2): in each entry a step of about lr times the mean of the gradient over its root mean square."""
     slots = ("m", "v")
     decoupled = False
 
@@ -195,7 +198,10 @@ class EMA:
 
 
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before."""
+    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before.
+
+    A norm that is infinite or NaN changes nothing: look at what is returned.
+    """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")
     params = [p for p in params if p.grad is not None]

@@ -4,12 +4,12 @@
     mul = op(np.multiply, lambda g, b: g * b, lambda g, a: g * a)
 
 There is one VJP for each array. It says by the names of its parameters what it needs, and no other array is kept: first
-`g`, the cotangent of the output; then any of `y`, the output; the forward's own arguments (`x`, or `a` and `b`, for a
-ufunc); `shapes`, the shapes of all arguments; and static arguments such as `axis`. A VJP returns a new array, `g` itself,
-or a view of `g`. The engine undoes broadcasting and keeps the dtype, so no VJP has to.
+the cotangent of the output, usually called `g`; then any of `y`, the output; the forward's own arguments (`x`, or `a`
+and `b`, for a ufunc); `shapes`, the shapes of all arguments; and static arguments such as `axis`. A VJP returns a new
+array, `g` itself, or a view of `g`. The engine undoes broadcasting and keeps the dtype, so no VJP has to.
 
-What the forward computes on the way and a VJP needs is its residual. A VJP that uses it cannot be differentiated again, so
-such an op has a twin, the same function made of other ops, for derivatives of higher order:
+What the forward computes on the way and a VJP needs is its residual. A VJP that uses it cannot be differentiated again,
+so such an op has a twin, the same function made of other ops, for derivatives of higher order:
 
     square = op(lambda x: (x * x, 2 * x), lambda g, residual: g * residual, residual=True, twin=lambda x: x * x)
 """
@@ -47,10 +47,10 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
     extras = {"shapes"} | ({"residual"} if residual else set()) | ({"needs"} if joint else set())
     check_names(names, statics, wanted, extras)
     asks_shapes = any("shapes" in each for each in wanted)
-    plans = {}                               # which arguments require a gradient -> [(name, place in (y, *values))]
+    plans = {}                               # a cache: which arguments require a gradient -> what_to_keep of them
 
     def apply(*args, **static):
-        if statics or static or names and len(args) != len(names):             # else there are arrays only, all of them
+        if statics or static or (names and len(args) != len(names)):           # else: as many arrays as the op takes
             args, static = bind(apply, args, static, defaults)
         values, parents, dtype = unpack(apply, args)
         y = forward(*values, **static)
@@ -76,7 +76,7 @@ def op(forward, *vjps, name=None, joint=None, twin=None, residual=False, numpy=N
         return wrap(y, node)
 
     def what_to_keep(needs):
-        """What the VJPs of these arguments name, and where each is in (y, *values)."""
+        """[(name, place in (y, *values))] of what the VJPs of these arguments name; with a twin, also all arguments."""
         active = wanted if joint else [each for each, needed in zip(wanted, needs) if needed]
         asked = {n for each in active for n in each} | set(names if twin else ())
         return [(n, i) for i, n in enumerate(["y", *names]) if n in asked]

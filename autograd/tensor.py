@@ -1,7 +1,8 @@
 """Reverse-mode automatic differentiation: what a Tensor is, and the walk back.
 
 A Tensor is an ndarray that remembers the operation that made it. Each operation knows one vector-Jacobian product (VJP)
-for each argument (see primitive.py and the table in ops.py). `pull` walks back from the result and applies the chain rule:
+for each argument (see primitive.py and the table in ops.py). `pull` walks back from the result and applies the chain
+rule:
 
     (1)  y = f(x₁, ..., xₙ):  ∂L/∂xᵢ += (∂y/∂xᵢ)ᵀ ∂L/∂y                                      [engine.vjp]
     (2)  ⟨u, J v⟩ = ⟨Jᵀu, v⟩ for all u and v: a VJP is the adjoint of the derivative J       [engine.adjoint]
@@ -16,9 +17,9 @@ What is recorded is made of Nodes, not of Tensors. A Node knows the Nodes of its
 name, and no Node knows a Tensor. So there are no reference cycles, and the graph is freed with its last reference.
 
 In a plain backward pass, VJPs get ndarrays and are plain NumPy. If the derivative is to be differentiated again
-(`lift=True`), the same VJPs get Tensors, whose operators record a new graph: one table serves derivatives of every order.
-A VJP cannot see which of the two it gets, since it uses operators, ops, and NumPy functions that have an op. Example (4):
-∇f = ½ (g A x + g Aᵀ x) is then itself a graph, and walking back from it gives ∇²f.
+(`lift=True`), the same VJPs get Tensors, whose operators record a new graph: one table serves derivatives of every
+order. A VJP cannot see which of the two it gets, since it uses operators, ops, and NumPy functions that have an op.
+Example (4): ∇f = ½ (g A x + g Aᵀ x) is then itself a graph, and walking back from it gives ∇²f.
 
 Arrays are kept as they are, not copied: do not change an array that was given to an op before its backward pass. The
 names in brackets are those of the tests that check an equation.
@@ -86,10 +87,10 @@ class Tensor:
     def grad(self, g):
         if not isinstance(self.node, Leaf):
             raise ValueError("only a leaf that requires a gradient has a .grad to set")
-        if g is not None and (np.shape(g), np.asarray(g).dtype) != (self.shape, self.dtype):
-            raise ValueError(f"this .grad is {self.dtype} of shape {self.shape}, "
-                             f"not {np.asarray(g).dtype} of shape {np.shape(g)}")
-        self.node.grad = g if g is None else np.asarray(g)
+        g = g if g is None else np.asarray(g)
+        if g is not None and (g.shape, g.dtype) != (self.shape, self.dtype):
+            raise ValueError(f"this .grad is {self.dtype} of shape {self.shape}, not {g.dtype} of shape {g.shape}")
+        self.node.grad = g
 
     def backward(self, gradient=None):
         """Add d(self)/d(leaf), weighted by `gradient` (default 1, for one element only), to the `.grad` of each leaf.
@@ -108,7 +109,7 @@ class Tensor:
             leaf.grad = np.asarray(g if leaf.grad is None else leaf.grad + g)              # 0-d stays an array
 
     def assign(self, value=None):
-        """Overwrite a leaf's `.data`, or only mark it as modified: backward through an older graph of it then raises."""
+        """Overwrite a leaf's `.data`, or only mark it as modified: backward through an older graph then raises."""
         if self.node and self.node.op:
             raise ValueError(f"only a leaf or a constant can be assigned, not the result of {self.node.op.__name__}")
         if value is not None:
@@ -150,7 +151,6 @@ class Tensor:
     def __gt__(self, b): return np.greater(self.data, plain(b))
     def __ge__(self, b): return np.greater_equal(self.data, plain(b))
     __hash__ = object.__hash__
-
     T = property(lambda self: ops.transpose(self))
 
     def reshape(self, *shape):
@@ -174,14 +174,12 @@ class Tensor:
         origin = "" if self.node is None else f", op={op.__name__}" if op else ", requires_grad=True"
         return f"Tensor({np.array2string(self.data, prefix='Tensor(', separator=', ')}, dtype={self.dtype}{origin})"
 
-    # What NumPy asks of a Tensor. A function of NumPy is replaced by the op of that name, or raises.
+    # What NumPy asks of a Tensor. A function or ufunc of NumPy is replaced by the op of that name, or raises.
     def __array__(self, dtype=None, copy=None):
         self._must_not_be_traced()
         if copy or dtype is not None and np.dtype(dtype) != self.dtype:
             return np.array(self.data, dtype)
-        view = self.data.view()
-        view.flags.writeable = False
-        return view
+        return np.broadcast_to(self.data, self.shape)              # a view that cannot be written
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method == "__call__" and not kwargs:
@@ -223,8 +221,8 @@ def pull(root, g, wrt=(), lift=False, free=False):
     """The walk back: from the node `root`, with cotangent `g`, to the nodes `wrt`, and to leaves that it meets.
 
     Returns {node: cotangent}. With `lift`, the cotangents are Tensors that can be differentiated again. With `free`,
-    each node is emptied after its visit. The youngest node that waits is visited next: all nodes that it flows into are
-    younger, so they have been visited, and its cotangent is complete. A node older than all of `wrt` cannot depend on
+    each node is emptied after its visit. The youngest waiting node is visited next. All nodes that use its output are
+    younger still, so they are done, and its cotangent is complete. A node older than all of `wrt` cannot depend on
     them, and is not visited: it may belong to another graph, even to a freed one.
     """
     oldest = min((node.serial for node in wrt), default=0)
@@ -257,7 +255,7 @@ def pull(root, g, wrt=(), lift=False, free=False):
 
 
 def _saved(node, lift):
-    """What the node saved; with `lift`, its arrays as Tensors that know where they came from."""
+    """What the node saved; with `lift`, y and those arguments that have a Node as Tensors with that Node."""
     if node.saved is None:
         raise RuntimeError("a backward pass has freed this graph: run the forward pass again")
     if not lift:
@@ -267,12 +265,15 @@ def _saved(node, lift):
 
 
 def _all_at_once(op, g, saved, lift):
-    """The cotangents of all arguments: with `lift` by the twin, else by the joint VJP. None if the op has not that."""
+    """The cotangents of all arguments, by the joint VJP or, with `lift`, by running the twin; None if there is neither.
+
+    The walk through the twin stops at `positive`, y = x, which is a new Node for each argument.
+    """
     if not (lift and op.twin):
         return op.joint(g, saved) if op.joint else None
-    inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]   # where to stop
+    inputs = [ops.positive(v) if isinstance(v, Tensor) else v for v in map(saved.get, op.names)]
     y = op.twin(*inputs, **{name: saved[name] for name in op.statics})
-    found = pull(y.node, g, wrt={x.node for x in inputs if isinstance(x, Tensor)}, lift=True)
+    found = pull(y.node, g, {x.node for x in inputs if isinstance(x, Tensor)}, True) if getattr(y, "node", None) else {}
     return [found.get(x.node, wrap(np.zeros(x.shape, x.dtype))) if isinstance(x, Tensor) else None for x in inputs]
 
 
@@ -287,7 +288,7 @@ def _fit(gp, g, parent, lift):
     if gp.dtype is not parent.dtype:
         gp = gp.astype(parent.dtype)
     if parent.op is None and not lift and (gp is g or gp.base is not None):
-        gp = gp.copy()                       # a leaf keeps its gradient: not an array of another (add), nor a view (sum)
+        gp = gp.copy()                       # a leaf keeps it, and add's VJP returns g itself, sum's a view of it
     return gp
 
 

@@ -4,8 +4,14 @@
     (2)  hvp f (x, v) = ∇²f(x) v = ∇ₓ ⟨∇f(x), v⟩                          [transforms.hvp]
 
 Arguments are ndarrays, numbers or Tensors. The result is an ndarray, unless something outside still traces it: a Tensor
-given as argument, or a parameter that f closes over. Then it is a Tensor that can itself be differentiated, so that
-the loss of a gradient penalty or of score matching needs nothing special.
+that requires a gradient, given as argument, or a parameter that f closes over. Then it is a Tensor that can itself be
+differentiated, so that the loss of a gradient penalty or of score matching needs nothing special.
+
+Example, hessian(f)(x) for f = sum(x³). The outer jacobian makes a leaf X of x. The inner grad makes X' = positive(X)
+and runs f, which records sum(X'³). It sees that X is older than its own input X', so its result must be a Tensor that
+depends on X. So its walk gives Tensors to the VJPs, and they record 3 X'². The outer walk, from each element of 3 X'²
+to X, finds nothing older than X. It gives ndarrays to the same VJPs, and the result is the ndarray diag(6 x).
+
 B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 1994, for (2).
 """
 from functools import wraps
@@ -73,6 +79,7 @@ def _trace(f, args, argnums):
     if not isinstance(y, (Tensor, np.ndarray, np.generic, int, float)):
         raise ValueError(f"{_name(f)} must return a Tensor, not {type(y).__name__}: ops.stack makes one of a list")
     nested = any(x.node.op for x in inputs)                        # an input is traced by another transform: see _fresh
+    # Under no_grad nothing outside is recorded, so nobody needs a Tensor.
     return y, inputs, mode.recording and (nested or _outside(y, inputs))
 
 

@@ -68,9 +68,9 @@ def nearest(z: np.ndarray, e: np.ndarray) -> np.ndarray:
     |z − e|² = |z|² + 2 (|e|²/2 − z·e), and |z|² is the same for all codes, so the bracket decides. Its two terms cancel
     where z and e are far from the origin compared with the distance between them. Two measures keep the digits that
     remain: the sums are float64, in which products of float32 numbers are exact, and the origin is moved to the median
-    of the codes, which a few distant codes do not move. Then codes can be mixed up only if their |z − e|² differ by less
-    than about d 1e-16 times the squared distance to the origin. Each row of z is compared by itself, but for some rows at
-    a time, so that the distances are searched while they are in the cache.
+    of the codes, which a few distant codes do not move. Then codes can be mixed up only if their |z − e|² differ by
+    less than about d 1e-16 times the squared distance to the origin. Each row of z is compared by itself, but for some
+    rows at a time, so that the distances are searched while they are in the cache.
     """
     origin = np.median(e, axis=0).astype(np.float64)
     z, e = z - origin, e - origin

@@ -24,8 +24,8 @@ def test_gaussian_nll_reads_logvar_as_the_logarithm_of_the_variance(measure, rng
     measure(losses.gaussian_nll(x, mu, logvar) + stats.norm.logpdf(x, mu, np.exp(logvar) ** 0.5).sum(-1))
 
 
-@pytest.mark.equation("losses.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum mu^2 + s^2 - 1 - ln s^2, by quadrature",
-                      bound=1e-8, kind="Q")
+@pytest.mark.equation("losses.gaussian-kl", "KL(N(mu, s^2) || N(0, 1)) = 1/2 sum mu^2 + s^2 - 1 - ln s^2 "
+                      "by quadrature", bound=1e-8, kind="Q")
 def test_gaussian_kl_is_the_integral_of_q_times_the_log_ratio(measure, rng):
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     mu, logvar = rng.standard_normal((2, 20, 1))

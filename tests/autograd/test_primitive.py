@@ -232,3 +232,21 @@ def test_an_op_of_ones_own_is_differentiable_to_any_order(scratch_op):
 
 def test_ops_are_listed_by_their_names():
     assert all(f.__name__ == name for name, f in OPS.items())
+
+
+def test_a_twin_that_is_constant_has_a_second_derivative_of_zero(scratch_op):
+    flat = scratch_op(lambda x: (np.sign(x), None), lambda g, residual: 0 * g, residual=True, name="flat",
+                      twin=lambda x: np.zeros(np.shape(x)))
+    assert grad(grad(flat))(2.0) == 0
+
+
+@pytest.mark.parametrize("forward", [lambda y: y, lambda x, shapes=3: x, lambda x, needs=(): x])
+def test_an_argument_may_not_have_a_name_that_stands_for_another_thing(scratch_op, forward):
+    with pytest.raises(ValueError, match="may not be called"):
+        scratch_op(forward, lambda g: g, name="taken")
+
+
+def test_the_result_of_an_op_cannot_be_assigned():
+    x = Tensor(1.0, requires_grad=True)
+    with pytest.raises(ValueError, match="not the result of exp"):
+        ops.exp(x).assign(2.0)
