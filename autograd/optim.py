@@ -13,7 +13,8 @@ In (2), m and v are running means of g and g². They start at 0, so after t step
 alone.
 
 `lr` is a number or a function of the optimizer's step 1, 2, ..., such as `warmup_cosine` returns. Kingma and Ba,
-arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3) and (6). Defaults are PyTorch's.
+arXiv:1412.6980, for (2); Loshchilov and Hutter, arXiv:1711.05101 and 1608.03983, for (3) and (6). Defaults are those of
+PyTorch.
 """
 import math
 from contextlib import contextmanager
