@@ -22,6 +22,7 @@ before, only slower. A test holds each fast form equal to its plain one.
 import math
 import os
 import warnings
+from importlib import import_module
 
 from .primitive import op
 
@@ -31,7 +32,7 @@ def _open_fast_floor():
     if os.environ.get("AUTOGRAD_PLAIN", "0") not in ("", "0"):
         return None
     try:
-        from . import fast
+        fast = import_module(".fast", __package__)
     except Exception as error:
         if getattr(error, "name", None) != f"{__package__}.fast":  # the folder is there, but does not work
             warnings.warn(f"autograd runs on its plain floor, which is slower: the fast floor cannot be used here, "

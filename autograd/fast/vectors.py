@@ -10,12 +10,15 @@ each number of `a` is multiplied by two vectors of `b`; at the edges tiles are h
 Geijn, Anatomy of high-performance matrix multiplication, 2008.
 """
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-# Bytes of a vector, and rows of a tile: ROWS x 2 sums, 2 vectors and a number fit in 32 registers of 64, 16 of 32.
-BYTES, ROWS = (64, 8) if binding.get_host_cpu_features().get("avx512f") else (32, 6)
+from .jit import VECTOR_BYTES
+
+# Bytes of a vector, and rows of a tile. ROWS x 2 sums, 2 vectors of b and a number of a stay in registers: there are 32
+# registers of 64 bytes, and 16 of 32 or 16 bytes. Those of 16 bytes need one more, for a product that is not yet added.
+BYTES, ROWS = VECTOR_BYTES, 8 if VECTOR_BYTES == 64 else 6
 INT = ir.IntType(64)
 
 
