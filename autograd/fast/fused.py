@@ -31,16 +31,15 @@ def linear(plain):
 
 
 def _linear(x, w, b, activation=None):
-    y = x.reshape(-1, len(w)) @ w if len(w) else np.zeros((math.prod(x.shape[:-1]), w.shape[1]), w.dtype)
+    y = _matrix(x) @ w
     if b is not None:
         y += b
     return ACTIVATIONS[activation][0](y).reshape(*x.shape[:-1], w.shape[1])
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
-    h = ACTIVATIONS[activation][1](g, y).reshape(-1, w.shape[1])
-    return (needs[0] and (h @ w.T).reshape(x.shape), needs[1] and x.reshape(-1, len(w)).T @ h,
-            needs[2] and np.add.reduce(h))
+    h = _matrix(ACTIVATIONS[activation][1](g, y))
+    return needs[0] and (h @ w.T).reshape(x.shape), needs[1] and _matrix(x).T @ h, needs[2] and np.add.reduce(h)
 
 
 def bernoulli_nll(plain):
@@ -50,11 +49,13 @@ def bernoulli_nll(plain):
 
 def _bernoulli_nll(logits, x):
     """The loss and, as residual, its derivative in the logits."""
-    logits, x = _arrays(*np.broadcast_arrays(logits, x))
-    rows, D = math.prod(logits.shape[:-1]), logits.shape[-1]
+    if np.shape(logits) != np.shape(x):
+        shape = np.broadcast_shapes(np.shape(logits), np.shape(x))
+        logits, x = np.broadcast_to(logits, shape), np.broadcast_to(x, shape)
+    logits, x = _arrays(logits, x)
     nll, residual = np.empty(logits.shape[:-1], logits.dtype), np.empty_like(logits)
-    run(loops.bernoulli_nll, parts_of(BERNOULLI * logits.size), logits.reshape(rows, D), x.reshape(rows, D),
-        nll.reshape(rows), residual.reshape(rows, D), writes=2)
+    run(loops.bernoulli_nll, parts_of(BERNOULLI * logits.size), _matrix(logits), _matrix(x), nll.reshape(-1),
+        _matrix(residual), writes=2)
     return nll, residual
 
 
@@ -64,7 +65,7 @@ def group_norm(plain):
 
 def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
     x, gain, shift = _arrays(x, gain, shift)
-    y, mean, rstd = np.empty_like(x), *np.empty((2, len(x), len(gain)), x.dtype)
+    y, mean, rstd = (np.empty(shape, x.dtype) for shape in (x.shape, *2 * [(len(x), len(gain))]))
     run(loops.group_norm, parts_of(GROUP_NORM * x.size), _rows(x), gain, shift, groups, eps, silu, _rows(y), mean, rstd,
         writes=3)
     return y, (mean, rstd)
@@ -72,7 +73,7 @@ def _group_norm(x, gain, shift, groups=1, eps=1e-5, silu=False):
 
 def _group_norm_vjp(g, x, gain, shift, residual, groups, silu):
     g, x, gain, shift = _arrays(g, x, gain, shift)
-    gx, to_gain, to_shift = np.empty_like(x), *np.empty((2, len(x), len(gain)), x.dtype)
+    gx, to_gain, to_shift = (np.empty(shape, x.dtype) for shape in (x.shape, *2 * [(len(x), len(gain))]))
     run(loops.group_norm_vjp, parts_of(GROUP_NORM * x.size), _rows(g), _rows(x), gain, shift, groups, silu, *residual,
         _rows(gx), to_gain, to_shift, writes=3)
     return gx, to_gain.sum(axis=0), to_shift.sum(axis=0)
@@ -83,18 +84,24 @@ def adam_step(plain):
     def step(p, g, m, v, t, lr, betas, eps, shrink=1.0):
         if not all(a.flags.carray and a.dtype == p.dtype for a in (p, m, v)):
             return plain(p, g, m, v, t, lr, betas, eps, shrink)
-        numbers = np.array([lr / (1 - betas[0] ** t), betas[0], 1 - betas[0], betas[1], 1 - betas[1], eps, shrink,
-                            (1 - betas[1] ** t) ** -0.5])
-        g, = _arrays(g)
-        run(loops.adam, parts_of(ADAM * p.size), numbers, g.reshape(-1), p.reshape(-1), m.reshape(-1), v.reshape(-1),
-            writes=3)
+        numbers = (lr / (1 - betas[0] ** t), betas[0], 1 - betas[0], betas[1], 1 - betas[1], eps, shrink,
+                   (1 - betas[1] ** t) ** -0.5)
+        g, = _arrays(g.copy() if np.may_share_memory(g, p) else g, dtype=p.dtype)     # as if p.grad = p.data
+        run(loops.adam, parts_of(ADAM * p.size), tuple(map(float, numbers)), g.reshape(-1), p.reshape(-1),
+            m.reshape(-1), v.reshape(-1), writes=3)
     return step
 
 
-def _arrays(*arrays):
+def _arrays(*arrays, dtype=None):
     """The arrays as loops take them: contiguous, aligned, and of one dtype, float32 or float64."""
-    dtype = np.result_type(*arrays, np.float32)
-    return [np.require(a, dtype, "CAW") for a in arrays]
+    dtype = dtype or np.result_type(*arrays, np.float32)
+    return [a if a.__class__ is np.ndarray and a.dtype is dtype and a.flags.carray else np.require(a, dtype, "CAW")
+            for a in arrays]
+
+
+def _matrix(x):
+    """A view, or a copy, (n, C) of x (..., C), either of which may be 0."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _rows(x):

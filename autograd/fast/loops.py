@@ -1,7 +1,8 @@
 """The engine's kernels: ndarrays in, ndarrays out, one pass over memory where NumPy would take several.
 
 Each is a plain loop (see jit.py). Constants take the array's dtype, since a Python number next to a float32 would make
-the arithmetic float64. Those that take `crew` and `parts` run on all cores: see threads.py.
+the arithmetic float64. Those that take `part` and `parts` do one part of their work: see threads.py, whose `run` checks
+the arrays that they are given.
 """
 import math
 
@@ -87,10 +88,9 @@ def bernoulli_nll(part, parts, logits, x, nll, residual):
 def adam(part, parts, numbers, g, p, m, v):
     """One Adam step on flat arrays, in place.
 
-    The numbers: η / (1 − β₁ᵗ), β₁, 1 − β₁, β₂, 1 − β₂, ε, shrink, 1 / √(1 − β₂ᵗ). They come as float64, with 1 − β
-    among them: 1 − 0.999 in float32 is wrong in the fifth digit. Where the gradient stays 0, as at the rim of MNIST's
-    images, m decays until it is too small to be a normal number, and CPUs are slow with those (0.09 ms for 0.06, were a
-    sixth of m such): it becomes 0.
+    The numbers: η / (1 − β₁ᵗ), β₁, 1 − β₁, β₂, 1 − β₂, ε, shrink, 1 / √(1 − β₂ᵗ). They come as a tuple of float64, with
+    1 − β among them: 1 − 0.999 in float32 is wrong in the fifth digit. Where the gradient stays 0, as at the rim of
+    MNIST's images, m decays until it is too small to be a normal number, and CPUs are slow with those: it becomes 0.
     """
     number = p.dtype.type
     lr, beta1, rest1, beta2 = number(numbers[0]), number(numbers[1]), number(numbers[2]), number(numbers[3])
@@ -124,7 +124,7 @@ def group_norm(part, parts, x, gain, shift, groups, eps, silu, y, mean, rstd):
     The sums are float64, which here costs no time. (64, 784, 32) float32 with SiLU: 0.8 ms.
     """
     B, P, C = x.shape
-    zero, one, count = x.dtype.type(0), x.dtype.type(1), P * C // groups
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), max(1, P * C // groups)
     scale, sums = np.empty(C, x.dtype), np.empty(C)
     for b in range(*span(part, parts, B)):
         m, r = mean[b], rstd[b]
@@ -159,7 +159,7 @@ def group_norm_vjp(part, parts, g, x, gain, shift, groups, silu, mean, rstd, gx,
     gx = rstd (gain u − E[gain u] − x̂ E[gain u x̂]), with E over the group.
     """
     B, P, C = x.shape
-    zero, one, count = x.dtype.type(0), x.dtype.type(1), P * C // groups
+    zero, one, count = x.dtype.type(0), x.dtype.type(1), max(1, P * C // groups)
     (scale, first, second), (sums, moments) = np.empty((3, C), x.dtype), np.empty((2, C))
     for b in range(*span(part, parts, B)):
         m, r = mean[b], rstd[b]

@@ -10,7 +10,7 @@ loops = pytest.importorskip("autograd.fast.loops", reason="there is no fast floo
 from autograd.fast.threads import run
 
 def adam(parts, p, g, m, v, numbers):
-    run(loops.adam, parts, np.array(numbers), g, p, m, v, writes=3)
+    run(loops.adam, parts, tuple(map(float, numbers)), g, p, m, v, writes=3)
 
 
 BOTH = pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-10)], ids=["float32", "float64"])
@@ -52,7 +52,7 @@ def test_adam_at_gradient_zero_stands_still(dtype, rtol):
 
 def test_the_first_call_says_that_it_compiles_and_the_second_start_compiles_nothing(tmp_path):
     code = ("import numpy as np; from autograd.fast import loops; a = [np.ones(3, np.float32) for _ in range(4)];"
-            "loops.adam(0, 2, np.array([.1, .9, .1, .999, .001, 1e-8, 1, 1]), *a)")
+            "loops.adam(0, 2, (.1, .9, .1, .999, .001, 1e-8, 1., 1.), *a)")
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
     says = [subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stderr
             for _ in range(2)]
