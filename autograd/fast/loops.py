@@ -66,7 +66,7 @@ def _exp_and_log1p(a):
 
 @kernel
 def bernoulli_nll(part, parts, logits, x, nll, residual):
-    """nll (B,) ← Σ softplus(l) − x l, residual (B, D) ← σ(l) − x. (128, 784) float32: 22 µs, or 0.7 ms in NumPy."""
+    """nll (B,) ← Σ softplus(l) − x l, residual (B, D) ← σ(l) − x."""
     B, D = logits.shape
     zero, one, terms = logits.dtype.type(0), logits.dtype.type(1), np.empty(D, logits.dtype)
     for i in range(*span(part, parts, B)):
@@ -121,7 +121,7 @@ def _share(sums, groups, count):
 def group_norm(part, parts, x, gain, shift, groups, eps, silu, y, mean, rstd):
     """y ← φ(gain (x − mean) rstd + shift), and mean and rstd (B, C), equal within a group: x and y (B, P, C).
 
-    The sums are float64, which here costs no time. (64, 784, 32) float32 with SiLU: 0.8 ms.
+    The sums are float64, which costs no time here.
     """
     B, P, C = x.shape
     zero, one, count = x.dtype.type(0), x.dtype.type(1), max(1, P * C // groups)
@@ -153,7 +153,7 @@ def group_norm(part, parts, x, gain, shift, groups, eps, silu, y, mean, rstd):
 
 @kernel
 def group_norm_vjp(part, parts, g, x, gain, shift, groups, silu, mean, rstd, gx, ggain, gshift):
-    """The gradients gx (B, P, C) and, for each image, ggain and gshift (B, C). (64, 784, 32) with SiLU: 1.2 ms.
+    """The gradients gx (B, P, C) and, for each image, ggain and gshift (B, C).
 
     With x̂ = (x − mean) rstd, z = gain x̂ + shift, u = g φ'(z):  gshift = Σ u,  ggain = Σ u x̂, over the positions, and
     gx = rstd (gain u − E[gain u] − x̂ E[gain u x̂]), with E over the group.
