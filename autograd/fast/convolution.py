@@ -44,7 +44,7 @@ def _arrays(*arrays):
     dtype = np.result_type(*arrays, np.float32)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"convolution is for float32 and float64, not {dtype}")
-    return [np.require(array, dtype, "CW") for array in arrays]
+    return [np.require(array, dtype, "CAW") for array in arrays]
 
 
 def _offsets(rows, columns, width, size):
