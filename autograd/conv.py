@@ -108,7 +108,7 @@ def _checked_kernel_gradient(x, g, size, stride=1, padding=0):
 _conv2d = op(convolve,
              lambda g, w, shapes, stride, padding: conv_input_gradient(g, w, shapes[0][1:3], stride, padding),
              lambda g, x, shapes, stride, padding: conv_kernel_gradient(x, g, shapes[1][:2], stride, padding),
-             lambda g: ops.sum(g, axis=(0, 1, 2)), name="conv2d")                                # (2)
+             lambda g: ops.sum(ops.sum(g, axis=0), axis=(0, 1)), name="conv2d")                                # (2)
 conv_input_gradient = op(_checked_input_gradient,
                          lambda u, w, stride, padding: _conv2d(u, w, None, stride, padding),
                          lambda u, g, shapes, stride, padding: conv_kernel_gradient(

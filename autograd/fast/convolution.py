@@ -26,17 +26,17 @@ from .winograd import place
 
 
 def convolve(plain):
-    return _convolve
+    return convolve_arrays
 
 
 def input_gradient(plain):
     def fast(g, w, size, stride=1, padding=0):
-        return (_input_gradient if np.isfinite(w).all() else plain)(g, w, size, stride, padding)
+        return (input_gradient_arrays if np.isfinite(w).all() else plain)(g, w, size, stride, padding)
     return fast
 
 
 def kernel_gradient(plain):
-    return _kernel_gradient
+    return kernel_gradient_arrays
 
 
 def _arrays(*arrays):
@@ -71,7 +71,7 @@ def _correlate_kernel(part, parts, x, padding, size, starts, g, stride, ends, w)
         contract(padded.reshape(-1), starts, size[1] * step, step, g[i], w[part], ends, None)
 
 
-def _convolve(x, w, b, stride=1, padding=0):
+def convolve_arrays(x, w, b, stride=1, padding=0):
     x, w, b = _arrays(x, w, np.zeros(w.shape[3], w.dtype) if b is None else b)
     if winograd.suits(w.shape, x.itemsize, stride, padding) and winograd.mixes_nothing(w):
         return winograd.forward(x, w, b, padding)
@@ -85,7 +85,7 @@ def _convolve(x, w, b, stride=1, padding=0):
     return np.ascontiguousarray(y[..., :N])
 
 
-def _input_gradient(g, w, size, stride=1, padding=0):
+def input_gradient_arrays(g, w, size, stride=1, padding=0):
     """The gradient in x (B, *size, C_in) of ⟨g, conv2d(x, w)⟩: g (B, H', W', C_out), w (kh, kw, C_in, C_out)."""
     g, w = _arrays(g, w)
     (B, h, v, C), (kh, kw, N, _), (H, W) = g.shape, w.shape, size
@@ -110,7 +110,7 @@ def _input_gradient(g, w, size, stride=1, padding=0):
     return np.ascontiguousarray(gx[..., :N])
 
 
-def _kernel_gradient(x, g, size, stride=1, padding=0):
+def kernel_gradient_arrays(x, g, size, stride=1, padding=0):
     """The gradient in w (*size, C_in, C_out) of ⟨g, conv2d(x, w)⟩: x (B, H, W, C_in), g (B, H', W', C_out)."""
     x, g = _arrays(x, g)
     (_, H, W, C), (kh, kw), N = x.shape, size, g.shape[3]

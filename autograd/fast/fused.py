@@ -14,10 +14,11 @@ import numpy as np
 
 from .. import ops
 from ..primitive import op
-from . import loops
+from . import convolution, loops
 from .threads import parts_of, run
 
 GROUP_NORM, BERNOULLI, ADAM = 60, 90, 40     # take as long as so many multiplications an element
+QUIET, MOST = 2 ** 18, 2 ** 21               # multiplications: see _is_convolution
 
 # Activations in place on the output, and their derivatives as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
@@ -31,15 +32,37 @@ def linear(plain):
 
 
 def _linear(x, w, b, activation=None):
-    y = _matrix(x) @ w
-    if b is not None:
-        y += b
+    if _is_convolution(x, w):
+        y = _matrix(convolution.convolve_arrays(_image(x), w[None, None], b))
+    else:
+        y = _matrix(x) @ w
+        if b is not None:
+            y += b
     return ACTIVATIONS[activation][0](y).reshape(*x.shape[:-1], w.shape[1])
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
     h = _matrix(ACTIVATIONS[activation][1](g, y))
-    return needs[0] and (h @ w.T).reshape(x.shape), needs[1] and _matrix(x).T @ h, needs[2] and np.add.reduce(h)
+    gb = needs[2] and np.add.reduce(h)
+    if not _is_convolution(x, w):
+        return needs[0] and (h @ w.T).reshape(x.shape), needs[1] and _matrix(x).T @ h, gb
+    image, h = _image(x), h.reshape(*_image(x).shape[:-1], w.shape[1])
+    return (needs[0] and convolution.input_gradient_arrays(h, w[None, None], image.shape[1:3]).reshape(x.shape),
+            needs[1] and convolution.kernel_gradient_arrays(image, h, (1, 1))[0, 0], gb)
+
+
+def _is_convolution(x, w):
+    """Whether to compute x w as a convolution with a kernel of 1 x 1, and not by BLAS.
+
+    After a product of more than 2¹⁸ multiplications, OpenBLAS's threads keep a core busy for 20 to 30 ms, waiting for
+    the next one, and the threads of threads.py lack that core. So this is for images, and for products that are small.
+    """
+    return x.size and w.size and (x.ndim == 4 or QUIET < x.size * w.shape[1] <= MOST)
+
+
+def _image(x):
+    """A view (B, H, W, C) of x (B, H, W, C) or x (..., C)."""
+    return x if x.ndim == 4 else x.reshape(1, -1, 1, x.shape[-1])
 
 
 def bernoulli_nll(plain):

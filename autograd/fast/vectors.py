@@ -25,7 +25,11 @@ INT = ir.IntType(64)
 def whole_vectors(x):
     """x, contiguous, with zeros at the end of its last axis that make this a whole number of vectors."""
     missing = -x.shape[-1] % (BYTES // x.itemsize)
-    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else np.ascontiguousarray(x)
+    if not missing:
+        return np.ascontiguousarray(x)
+    padded = np.zeros((*x.shape[:-1], x.shape[-1] + missing), x.dtype)
+    padded[..., :x.shape[-1]] = x
+    return padded
 
 
 class _Builder:
