@@ -56,7 +56,10 @@ def fused(plain, forward, *vjps, **options):
 
 
 def compiled(loop=None, **options):
-    """The Python loop `loop`, compiled by Numba (numba.njit's options) at its first call; or `loop` itself."""
+    """The Python loop `loop`, compiled by Numba (numba.njit's options) at its first call; or `loop` itself.
+
+    It takes arrays of any layout. It does not check its indices, so the caller checks the shapes.
+    """
     if loop is None:
         return lambda loop: compiled(loop, **options)
     return FAST.kernel(loop, **options) if FAST else loop

@@ -14,6 +14,10 @@ the same bit for bit on any number of cores.
 
 `run` is also the gate: a kernel reads and writes memory without checks of its own, so every array is checked here.
 
+Why not Numba's own threads, `prange`? They are about as quick, but the OpenMP below them ends a forked child that uses
+it, ends the process where the system gives no thread, and keeps its threads where they were when the process is pinned
+anew. Here these cases are a few lines of Python each.
+
 The threads wait for offers in a queue. An offer has a lock, and whoever takes the lock first has the work: a thread of
 the crew, or the caller, who takes the offer back when no part is left. So the caller waits for a thread only if that
 thread has begun. A pool of concurrent.futures does not suit: an interrupt (Ctrl-C) within its `submit` can leave a lock
