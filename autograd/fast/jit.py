@@ -33,6 +33,7 @@ ENGINE = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__fil
 PATIENCE = 10                                # seconds that a fork waits for the compiler
 SUM = "define <16 x float> @f(<16 x float> %x) {\n %y = fadd <16 x float> %x, %x\n ret <16 x float> %y\n}"
 _kernels = {}                                # the functions that are kernels: how often each is compiled, in words
+_said = []                                   # why kernels are not cached
 
 
 def _vector_bytes():
@@ -100,8 +101,9 @@ class _Cache:
                 finally:
                     unfinished.unlink(missing_ok=True)
         except Exception as error:                                 # the disk is full, say
-            print(f"the kernel `{self._function.__name__.strip('_')}` is not cached: {type(error).__name__}: {error}",
-                  file=sys.stderr, flush=True)
+            if not _said:                                          # once is enough
+                _said.append(error)
+                print(f"compiled kernels are not cached: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def flush(self):
         """Numba calls this before it compiles a function anew. The file will be replaced then."""
@@ -136,10 +138,16 @@ with suppress(Exception):
 
     event.register("numba:compile", _Announcer())
 
+def compiling() -> bool:
+    """Whether some thread compiles just now."""
+    return False
+
+
 with suppress(Exception):
     from llvmlite.binding import ffi
     from numba.core.compiler_lock import global_compiler_lock
 
+    compiling = global_compiler_lock.is_locked
     HOLDERS = global_compiler_lock, ffi.lib._lock                  # each holds a lock, Python's RLock
 
     def _wait_for_the_compiler():

@@ -41,9 +41,8 @@ from queue import SimpleQueue
 
 import numba
 import numpy as np
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.dispatcher import Dispatcher
 
+from . import jit
 from .jit import kernel
 
 WORTH = 3e6                                  # multiplications that take about as long as two hand-overs
@@ -71,7 +70,7 @@ def run(loop, parts, *arguments, writes=1):
     """
     arrays = [a for a in arguments if isinstance(a, np.ndarray)]
     _check(loop, arrays, writes)
-    if parts == 1 or global_compiler_lock.is_locked() or not (crew := _crew_of_caller()).size:
+    if parts == 1 or jit.compiling() or not (crew := _crew_of_caller()).size:
         for part in range(parts):
             loop(part, parts, *arguments)
         return
@@ -83,7 +82,7 @@ def run(loop, parts, *arguments, writes=1):
 
     try:
         kinds = loop, *[(a.dtype, a.ndim, a.flags.writeable) for a in arrays]
-        if kinds not in _compiled and isinstance(loop, Dispatcher):
+        if kinds not in _compiled and hasattr(loop, "py_func"):
             loop(next(left), parts, *arguments)
             _compiled.add(kinds)
         if crew.offers.qsize() < WAITING:

@@ -119,8 +119,8 @@ def peers_name(name, names):
 @pytest.mark.oracle
 def test_the_unet_goes_on_in_pytorch(rng, oracle):
     torch = oracle("torch")
-    from tests.bench.denoisers import torch_unet
-    unet, net = moved(UNet((1, 28, 28), channels=32, multipliers=(1, 2, 2), rng=rng), rng), torch_unet()
+    from tests.bench import denoisers
+    unet, net = moved(UNet((1, 28, 28), channels=32, multipliers=(1, 2, 2), rng=rng), rng), denoisers.UNet()
     names = {"stem": "first", "middle.0": "before", "middle.1.norm": "attention.norm", "head": "last",
              "middle.1.attention": "attention", "middle.2": "after", "time.1": "time.2"}
     state = {peers_name(name, names): torch.from_numpy(a) for name, a in state_dict(unet).items()}
@@ -136,8 +136,8 @@ def test_the_unet_goes_on_in_pytorch(rng, oracle):
 @pytest.mark.oracle
 def test_the_denoiser_of_points_goes_on_in_pytorch(rng, oracle):
     torch = oracle("torch")
-    from tests.bench.denoisers import torch_mlp as torch_denoiser
-    model, net = moved(MLPDenoiser(2, rng=rng), rng), torch_denoiser()
+    from tests.bench import denoisers
+    model, net = moved(MLPDenoiser(2, rng=rng), rng), denoisers.MLPDenoiser((128, 128, 128))
     net.load_state_dict({peers_name(name, {"net": "layers"}): torch.from_numpy(a)
                          for name, a in state_dict(model).items()})
     x, t = rng.standard_normal((4, 2), np.float32), np.array([1, 20, 3, 150])

@@ -111,8 +111,8 @@ def test_every_parameter_and_the_input_have_the_right_gradient(rng, small):
 @pytest.mark.oracle
 def test_it_is_the_network_that_pytorch_is_measured_with(rng, oracle):
     torch = oracle("torch")
-    from tests.bench.denoisers import torch_unet
-    unet, peer = UNet((1, 28, 28), channels=32, multipliers=(1, 2, 2), rng=rng), torch_unet()
+    from tests.bench import denoisers
+    unet, peer = UNet((1, 28, 28), channels=32, multipliers=(1, 2, 2), rng=rng), denoisers.UNet()
     assert sum(p.size for p in unet.parameters()) == 509_857
     layout = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     names = {"stem": "first", "middle.0": "before", "middle.1": "attention", "middle.2": "after", "head": "last",
