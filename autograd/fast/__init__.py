@@ -7,7 +7,7 @@ plain ones. Nothing else on the plain floor imports from here, and a reader who 
     fused.py        linear.py, losses.py, norm.py               tests/autograd/fast/test_fused.py
     convolution.py  conv.py                                     tests/autograd/fast/test_convolution.py
     winograd.py     conv.py, for 3 x 3 kernels                  tests/autograd/fast/test_convolution.py
-    loops.py        the loops of fused.py and optim.py          tests/autograd/fast/test_fused.py, test_optim.py
+    loops.py        the loops of fused.py and optim.py          tests/autograd/fast/test_loops.py
     vectors.py      the NumPy function in each docstring        tests/autograd/fast/test_vectors.py
     threads.py      one loop, by one thread                     tests/autograd/fast/test_threads.py
     jit.py          how a Python loop is compiled and kept on disk

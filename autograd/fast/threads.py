@@ -7,8 +7,9 @@
 
     run(double, parts_of(len(x)), x)                               # does all parts, on the cores that there are
 
-Kernels are compiled without Python's lock (`nogil`), so Python's threads run them side by side. A part takes at least a
-tenth of a millisecond: to hand it to another thread costs some 50 µs, and a shorter loop is done by the caller alone.
+Kernels are compiled without Python's lock (`nogil`), so Python's threads run them side by side. A part takes at
+least some tenths of a millisecond: to hand it to another thread costs about 50 µs, and a shorter loop is done by the
+caller alone.
 Which thread does which part does not change any result, and the number of parts depends on the work alone: results are
 the same bit for bit on any number of cores.
 
@@ -45,7 +46,7 @@ import numpy as np
 from . import jit
 from .jit import kernel
 
-WORTH = 3e6                                  # multiplications that take about as long as two hand-overs
+WORTH = 1.5e7                                # multiplications that a part has at least
 MOST = 8                                     # parts of a loop: several for each thread, since one may be held up
 SUMS = 4                                     # parts of a loop that adds up one array for each part
 WAITING = 100                                # offers in the queue, from which on no more are made

@@ -201,7 +201,10 @@ def test_a_convolution_of_any_number_of_channels_is_the_sum_over_windows(n, dtyp
             np.testing.assert_allclose(conv2d(X, W, B, stride=stride, padding=padding), y, rtol=0,
                                        atol=tolerance * np.abs(y).max())
             for got, want in zip(both_gradients(X, W, G, stride, padding), both_gradients(x, w, g, stride, padding)):
-                np.testing.assert_array_equal(got, want)
+                if floors.FAST:
+                    np.testing.assert_array_equal(got, want)
+                else:                                              # BLAS adds up in another order for another layout
+                    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
 # Adam changes its arrays in place
