@@ -18,7 +18,7 @@ from . import convolution, loops
 from .threads import parts_of, run
 
 GROUP_NORM, BERNOULLI, ADAM = 60, 90, 40     # take as long as so many multiplications an element
-QUIET, MOST = 2 ** 18, 2 ** 21               # multiplications: see _is_convolution
+QUIET, MOST = 2 ** 18, 2 ** 20               # multiplications: see _product
 
 # Activations in place on the output, and their derivatives as a function of that output.
 ACTIVATIONS = {None: (lambda y: y, lambda g, y: g),
@@ -32,37 +32,43 @@ def linear(plain):
 
 
 def _linear(x, w, b, activation=None):
-    if _is_convolution(x, w):
-        y = _matrix(convolution.convolve_arrays(_image(x), w[None, None], b))
+    if x.ndim == 4 and x.size and w.size:                          # a layer of images is a convolution of 1 x 1
+        y = convolution.convolve_arrays(x, w[None, None], b).reshape(-1, w.shape[1])
     else:
-        y = _matrix(x) @ w
+        y = _product(_matrix(x), w)
         if b is not None:
             y += b
     return ACTIVATIONS[activation][0](y).reshape(*x.shape[:-1], w.shape[1])
 
 
 def _linear_vjp(g, x, w, y, activation, needs):
-    h = _matrix(ACTIVATIONS[activation][1](g, y))
-    gb = needs[2] and np.add.reduce(h)
-    if not _is_convolution(x, w):
-        return needs[0] and (h @ w.T).reshape(x.shape), needs[1] and _matrix(x).T @ h, gb
-    image, h = _image(x), h.reshape(*_image(x).shape[:-1], w.shape[1])
-    return (needs[0] and convolution.input_gradient_arrays(h, w[None, None], image.shape[1:3]).reshape(x.shape),
-            needs[1] and convolution.kernel_gradient_arrays(image, h, (1, 1))[0, 0], gb)
+    h = ACTIVATIONS[activation][1](g, y)
+    gb = needs[2] and np.add.reduce(_matrix(h))
+    if x.ndim == 4 and x.size and w.size:
+        return (needs[0] and convolution.input_gradient_arrays(h, w[None, None], x.shape[1:3]),
+                needs[1] and convolution.kernel_gradient_arrays(x, h, (1, 1))[0, 0], gb)
+    h = _matrix(h)
+    return needs[0] and _product(h, w.T).reshape(x.shape), needs[1] and _product(_matrix(x).T, h), gb
 
 
-def _is_convolution(x, w):
-    """Whether to compute x w as a convolution with a kernel of 1 x 1, and not by BLAS.
+def _product(a, b):
+    """a b, in pieces that OpenBLAS computes in the calling thread, if it is of medium size.
 
-    After a product of more than 2¹⁸ multiplications, OpenBLAS's threads keep a core busy for 20 to 30 ms, waiting for
-    the next one, and the threads of threads.py lack that core. So this is for images, and for products that are small.
+    After a larger product OpenBLAS's threads keep a core busy for 20 to 30 ms, waiting for the next one, and the
+    threads of threads.py lack that core. A network that has large products anyway gains nothing by pieces.
     """
-    return x.size and w.size and (x.ndim == 4 or QUIET < x.size * w.shape[1] <= MOST)
-
-
-def _image(x):
-    """A view (B, H, W, C) of x (B, H, W, C) or x (..., C)."""
-    return x if x.ndim == 4 else x.reshape(1, -1, 1, x.shape[-1])
+    (M, K), N = a.shape, b.shape[1]
+    if not QUIET < M * K * N <= MOST:
+        return a @ b
+    y, pieces = np.empty((M, N), a.dtype), -(-M * K * N // QUIET)
+    length = max(M, N)
+    for piece in range(pieces):
+        part = slice(piece * length // pieces, (piece + 1) * length // pieces)
+        if M >= N:
+            np.matmul(a[part], b, out=y[part])
+        else:
+            np.matmul(a, b[:, part], out=y[:, part])
+    return y
 
 
 def bernoulli_nll(plain):
