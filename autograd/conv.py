@@ -10,8 +10,9 @@ stride s is the step from one window to the next. The padding p is a frame of ze
 outside the image counts as 0.
 
 Shapes: x (B, H, W, C_in), with the channels last; w (kh, kw, C_in, C_out), b (C_out,); y and g (B, H', W', C_out), with
-H' = (H + 2 p − kh) // s + 1, and W' likewise from W and kw. The equations are for one image. There a pixel x[h, v] is a
-row vector of C_in numbers, y[h, v] and g[h, v] are row vectors of C_out, and a tap w[i, j] is a matrix (C_in, C_out).
+H' = (H + 2 p − kh) // s + 1, and W' = (W + 2 p − kw) // s + 1. The equations are for one image. There a pixel x[h, v]
+is a row vector of C_in numbers, y[h, v] and g[h, v] are row vectors of C_out, and a tap w[i, j] is a matrix (C_in,
+C_out).
 
 Derivation of (3) and (4): g = ∂L/∂y is given, so a small change of x and w changes L by dL = Σₕᵥ ⟨g[h, v], dy[h, v]⟩.
 For one product y = x w of a row vector and a matrix, ⟨g, dx w⟩ = ⟨g wᵀ, dx⟩ and ⟨g, x dw⟩ = ⟨xᵀ g, dw⟩. (1) is a sum
