@@ -25,17 +25,28 @@ def without_fast(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "project"
     ignore = shutil.ignore_patterns("fast", ".git", "__pycache__", "*.egg-info", "out", "runs", "gallery", "bench")
     shutil.copytree(ROOT, folder, ignore=ignore)
+    # Beside `pip install -e`, Python would find the folder in the original.
+    (folder / "sitecustomize.py").write_text("import sys\nsys.meta_path[:] = [f for f in sys.meta_path if not "
+                                             "str(getattr(f, '__module__', '')).startswith('__editable__')]\n")
     return folder
 
 
+def test_the_copy_has_no_fast_floor(without_fast):
+    code = "from autograd import floors; print(floors.FAST, floors.__file__)"
+    out = python(without_fast, "-W", "error", "-c", code, PYTHONPATH=str(without_fast)).stdout
+    assert out == f"None {without_fast / 'autograd' / 'floors.py'}\n"
+
+
 def test_without_the_folder_the_engine_passes_its_tests(without_fast):
-    run = python(without_fast, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not oracle", *FILES)
+    run = python(without_fast, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not oracle", *FILES,
+                 PYTHONPATH=str(without_fast))
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
     assert " passed" in run.stdout
 
 
 def test_without_the_folder_a_demo_runs_and_nothing_is_compiled(without_fast, tmp_path):
-    run = python(without_fast, "-m", "demos", "vae", "--quick", "--out", str(tmp_path))
+    run = python(without_fast, "-m", "demos", "vae", "--quick", "--out", str(tmp_path),
+                 PYTHONPATH=str(without_fast))
     assert run.returncode == 0, run.stderr
     assert "compiling" not in run.stderr and "Warning" not in run.stderr and list(tmp_path.glob("*.png"))
 
